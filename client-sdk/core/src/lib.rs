@@ -1,0 +1,1 @@
+//! Decisions of the client: paths, voice and end-to-end encryption, without IO.

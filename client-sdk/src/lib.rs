@@ -1,0 +1,1 @@
+//! The WZP client: calls over one UDP socket.

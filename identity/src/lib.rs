@@ -1,0 +1,1 @@
+//! Identities from BIP39 phrases, fingerprints, safety numbers and grants.

@@ -1,0 +1,1 @@
+//! Decisions of the relay: rooms, fan-out, admission and limits, without IO.

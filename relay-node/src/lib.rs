@@ -1,0 +1,1 @@
+//! The WZP relay: forwards sealed media between the members of a room.

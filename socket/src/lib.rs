@@ -1,0 +1,1 @@
+//! One UDP socket for QUIC and lanes: batches, TTL, SO_REUSEPORT.

@@ -1,0 +1,1 @@
+//! Dev-only: virtual clock, seeded bad link, link grades.

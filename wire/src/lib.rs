@@ -1,0 +1,1 @@
+//! Bytes on the wire: media headers, trunks, datagram kinds, signal framing.
