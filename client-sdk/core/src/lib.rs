@@ -1,1 +1,3 @@
 //! Decisions of the client: paths, voice and end-to-end encryption, without IO.
+
+pub mod voice;

@@ -1,0 +1,6 @@
+//! From captured frames to packets, and from packets back to audible frames.
+//!
+//! Everywhere in here sound is mono `f32` at 48 kHz in `-1.0..=1.0`, and one block of capture or playout is
+//! 10 ms, 480 samples.
+
+pub mod codec;
