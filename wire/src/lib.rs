@@ -1,1 +1,17 @@
 //! Bytes on the wire: media headers, trunks, datagram kinds, signal framing.
+//!
+//! The normative text is `docs/wire.md`; the golden vectors are in `wire/vectors/`. Everything here borrows what it
+//! reads, returns an error for whatever it does not understand, and allocates nothing on the media path.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+#![deny(clippy::cast_possible_truncation)]
+
+pub mod datagram;
+mod ids;
+pub mod media;
+mod time;
+
+pub use datagram::{Datagram, DatagramError, Ping, Pong, Trunk, TrunkWriter};
+pub use ids::SenderId;
+pub use media::{Codec, FecFields, Header, HeaderError, Kind, Level, Stream, clear_level};
+pub use time::Instant;
