@@ -9,9 +9,16 @@
 pub mod datagram;
 mod ids;
 pub mod media;
+mod report;
+mod room;
+pub mod signal;
 mod time;
 
 pub use datagram::{Datagram, DatagramError, Ping, Pong, Trunk, TrunkWriter};
 pub use ids::SenderId;
-pub use media::{Codec, FecFields, Header, HeaderError, Kind, Level, Stream, clear_level};
+pub use media::{
+    Codec, Compressor, Decompressor, FecFields, Header, HeaderError, Kind, Level, Stream, clear_level,
+};
+pub use report::{REPORT_LEN, ReceiverReport, ReportError};
+pub use room::{RoomName, RoomNameError};
 pub use time::Instant;

@@ -4,11 +4,13 @@
 //! *full* one is the additional data of the seal in both cases, so that a mini header that was expanded wrongly fails
 //! to open instead of playing wrongly.
 
+mod context;
 mod header;
 
 use std::time::Duration;
 
-pub use header::{FULL_LEN, FecFields, Header, HeaderError, MINI_LEN};
+pub use context::{Compressor, Decompressor, WriteError};
+pub use header::{FULL_LEN, FecFields, Field, Header, HeaderError, MINI_LEN};
 
 /// What a packet carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -26,7 +26,7 @@ pub const MINI_LEN: usize = 4;
 pub struct Header {
     /// What it carries.
     pub kind: Kind,
-    /// A receiver report leads the sealed payload.
+    /// A [receiver report](crate::ReceiverReport) leads the sealed payload.
     pub report: bool,
     /// How the frames are coded.
     pub codec: Codec,
