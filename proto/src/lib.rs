@@ -4,6 +4,10 @@
 ///
 /// Framing and limits are in `wzp-wire`; the meaning of each message in `docs/wire.md`.
 pub mod signal {
-    #![allow(missing_docs, clippy::all, reason = "generated from wzp/signal/v1/signal.proto")]
+    #![allow(
+        missing_docs,
+        clippy::all,
+        reason = "generated from wzp/signal/v1/signal.proto"
+    )]
     include!(concat!(env!("OUT_DIR"), "/wzp.signal.v1.rs"));
 }

@@ -4,3 +4,5 @@
 //! 10 ms, 480 samples.
 
 pub mod codec;
+pub mod fec;
+pub mod mode;

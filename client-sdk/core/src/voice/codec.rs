@@ -4,29 +4,7 @@
 //! same length in bytes ([`Encoder::frame_bytes`]). Forward error correction relies on it, and it keeps what
 //! is said out of the packet sizes.
 
-use std::time::Duration;
-
-/// Which codec a packet's frames are made with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Codec {
-    /// Opus, 24 kbps, 20 ms frames.
-    Opus24k = 1,
-    /// Opus, 6 kbps, 40 ms frames.
-    Opus6k = 2,
-    /// Codec2, 1200 bps, 40 ms frames.
-    Codec2_1200 = 3,
-}
-
-impl Codec {
-    /// Length of one frame.
-    #[must_use]
-    pub const fn frame_duration(self) -> Duration {
-        match self {
-            Self::Opus24k => Duration::from_millis(20),
-            Self::Opus6k | Self::Codec2_1200 => Duration::from_millis(40),
-        }
-    }
-}
+pub use wzp_wire::Codec;
 
 /// Turns captured sound into frames of one mode.
 pub trait Encoder: Send {
