@@ -1,0 +1,289 @@
+//! Who may enter, and with which reason somebody may not.
+
+use std::time::Duration;
+
+use wzp_identity::{Grant, GrantError, PublicIdentity, TrustedKeys};
+use wzp_wire::{
+    RoomName, SenderId,
+    signal::{Invalid, Reason},
+};
+
+use crate::{limits::ConnectionsError, rooms::JoinError};
+
+/// Difference between the clocks of issuer and relay that is forgiven.
+const LEEWAY_SECS: u64 = 30;
+
+/// Whom a relay lets in.
+#[derive(Clone, Debug)]
+pub enum Policy {
+    /// Everybody who proves to be the identity they show.
+    Open,
+    /// Whoever has a grant signed by one of these keys.
+    Grants(Box<TrustedKeys>),
+}
+
+/// What somebody says of itself, and what it is to be compared with.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// `Hello.identity_key`.
+    pub identity_key: &'a [u8; 32],
+    /// `Hello.grant`, empty for none.
+    pub grant: &'a str,
+    /// Now, in Unix seconds.
+    pub unix_now: u64,
+}
+
+/// A request that is not granted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Refusal {
+    /// For programs.
+    pub reason: Reason,
+    /// For people.
+    pub text: String,
+    /// When it makes sense to try the same again; `None`: never.
+    pub retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// A refusal that stays one.
+    pub fn new(reason: Reason, text: impl Into<String>) -> Self {
+        Self {
+            reason,
+            text: text.into(),
+            retry_after: None,
+        }
+    }
+
+    /// A refusal for the time being.
+    pub fn for_now(reason: Reason, text: impl Into<String>, retry_after: Duration) -> Self {
+        let retry_after = Some(retry_after.max(Duration::from_millis(1)));
+        Self {
+            retry_after,
+            ..Self::new(reason, text)
+        }
+    }
+}
+
+/// Somebody whose identity is proven and whose grant, where one is needed, is good.
+#[derive(Clone, Debug)]
+pub struct Entrant {
+    /// Who it is.
+    pub identity: PublicIdentity,
+    grant: Option<Grant>,
+}
+
+impl Policy {
+    /// Checks key and grant of somebody who is not (yet) proven to be there, as of a member behind another relay.
+    ///
+    /// # Errors
+    /// [`Refusal`] with `REASON_MALFORMED` or one of the `REASON_GRANT_*`.
+    pub fn admit(&self, claim: Claim<'_>) -> Result<Entrant, Refusal> {
+        let identity = PublicIdentity::from_bytes(claim.identity_key)
+            .map_err(|error| Refusal::new(Reason::Malformed, error.to_string()))?;
+        let grant = match self {
+            Self::Open => None,
+            Self::Grants(_) if claim.grant.is_empty() => {
+                return Err(Refusal::new(Reason::GrantMissing, "this relay asks for a grant"));
+            }
+            Self::Grants(keys) => {
+                let grant = wzp_identity::verify(claim.grant, keys, claim.unix_now, LEEWAY_SECS)?;
+                if grant.subject() != identity.fingerprint() {
+                    return Err(Refusal::new(
+                        Reason::GrantInvalid,
+                        "the grant is for somebody else",
+                    ));
+                }
+                Some(grant)
+            }
+        };
+        Ok(Entrant { identity, grant })
+    }
+
+    /// As [`Self::admit`], for the one at the other end of a connection, who signs `exporter` of it.
+    ///
+    /// # Errors
+    /// [`Refusal`] as above, or with `REASON_PROOF`.
+    pub fn admit_connected(
+        &self,
+        claim: Claim<'_>,
+        exporter: &[u8; 32],
+        proof: &[u8; 64],
+    ) -> Result<Entrant, Refusal> {
+        prove(claim.identity_key, exporter, proof)?;
+        self.admit(claim)
+    }
+}
+
+/// Checks that whoever is at the other end of a connection holds the key it shows.
+///
+/// # Errors
+/// [`Refusal`] with `REASON_MALFORMED` or `REASON_PROOF`.
+pub fn prove(
+    identity_key: &[u8; 32],
+    exporter: &[u8; 32],
+    proof: &[u8; 64],
+) -> Result<PublicIdentity, Refusal> {
+    let identity = PublicIdentity::from_bytes(identity_key)
+        .map_err(|error| Refusal::new(Reason::Malformed, error.to_string()))?;
+    identity.verify_connection(exporter, proof).map_err(|_| {
+        Refusal::new(
+            Reason::Proof,
+            "the proof does not belong to this connection and key",
+        )
+    })?;
+    Ok(identity)
+}
+
+impl Entrant {
+    /// Somebody of whom only the identity counts, such as a prober.
+    pub fn without_grant(identity: PublicIdentity) -> Self {
+        Self {
+            identity,
+            grant: None,
+        }
+    }
+
+    /// Whether the grant, where there is one, opens `room`.
+    ///
+    /// # Errors
+    /// [`Refusal`] with `REASON_GRANT_ROOM`.
+    pub fn enter(&self, room: &RoomName) -> Result<(), Refusal> {
+        match &self.grant {
+            Some(grant) if !grant.allows_room(room.as_str()) => {
+                Err(Refusal::new(Reason::GrantRoom, "the grant is for another room"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The sender id that the issuer of the grant wants.
+    pub fn preferred_sender(&self) -> Option<SenderId> {
+        self.grant.as_ref()?.claims().sender.and_then(SenderId::new)
+    }
+}
+
+impl From<GrantError> for Refusal {
+    fn from(error: GrantError) -> Self {
+        let reason = match error {
+            GrantError::Expired => Reason::GrantExpired,
+            _ => Reason::GrantInvalid,
+        };
+        Self::new(reason, error.to_string())
+    }
+}
+
+impl From<Invalid> for Refusal {
+    fn from(invalid: Invalid) -> Self {
+        Self::new(invalid.reason, invalid.to_string())
+    }
+}
+
+impl From<JoinError> for Refusal {
+    fn from(error: JoinError) -> Self {
+        let reason = match error {
+            JoinError::TooManyRooms => Reason::TooManyRooms,
+            JoinError::RoomFull => Reason::RoomFull,
+        };
+        Self::for_now(reason, error.to_string(), Duration::from_secs(10))
+    }
+}
+
+impl From<ConnectionsError> for Refusal {
+    fn from(error: ConnectionsError) -> Self {
+        Self::for_now(
+            Reason::TooManyConnections,
+            error.to_string(),
+            Duration::from_secs(10),
+        )
+    }
+}
+
+/// The value of the label `reason` in metrics: `REASON_ROOM_FULL` is `room_full`.
+pub fn label(reason: Reason) -> String {
+    reason
+        .as_str_name()
+        .trim_start_matches("REASON_")
+        .to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use wzp_identity::{GrantClaims, Identity, Phrase, RoomScope, Validity, shared_secret_issuer};
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn identity(seed: u8) -> Identity {
+        Identity::from_phrase(&Phrase::from_seed(&[seed; 32]))
+    }
+
+    fn token(secret: &str, of: &Identity, room: RoomScope, expires: u64) -> String {
+        let claims = GrantClaims {
+            subject: of.fingerprint(),
+            room,
+            relays: Vec::new(),
+            sender: Some(9),
+            validity: Validity {
+                not_before: NOW - 100,
+                expires,
+            },
+            id: String::new(),
+        };
+        shared_secret_issuer(secret).unwrap().issue(claims).unwrap()
+    }
+
+    fn policy() -> Policy {
+        let key = shared_secret_issuer("0123456789abcdef").unwrap();
+        Policy::Grants(Box::new(TrustedKeys::new(key.public().clone())))
+    }
+
+    fn admit(policy: &Policy, who: &Identity, grant: &str) -> Result<Entrant, Reason> {
+        let identity_key = who.public().to_bytes();
+        let claim = Claim {
+            identity_key: &identity_key,
+            grant,
+            unix_now: NOW,
+        };
+        let exporter = [5; 32];
+        let proof = who.prove_connection(&exporter);
+        policy
+            .admit_connected(claim, &exporter, &proof)
+            .map_err(|refusal| refusal.reason)
+    }
+
+    #[test]
+    fn an_open_relay_takes_anybody_with_a_proof() {
+        let room = RoomName::parse("a").unwrap();
+        let entrant = admit(&Policy::Open, &identity(1), "").unwrap();
+        assert_eq!(entrant.enter(&room), Ok(()));
+        assert_eq!(entrant.preferred_sender(), None);
+        let refusal = prove(&identity(1).public().to_bytes(), &[5; 32], &[0; 64]).unwrap_err();
+        assert_eq!(refusal.reason, Reason::Proof);
+    }
+
+    #[test]
+    fn a_grant_opens_its_room_for_its_holder_until_it_expires() {
+        let secret = "0123456789abcdef";
+        let good = token(secret, &identity(1), RoomScope::Exactly("a".into()), NOW + 100);
+        let entrant = admit(&policy(), &identity(1), &good).unwrap();
+        assert_eq!(entrant.enter(&RoomName::parse("a").unwrap()), Ok(()));
+        assert_eq!(entrant.preferred_sender(), SenderId::new(9));
+        let refusal = entrant.enter(&RoomName::parse("b").unwrap()).unwrap_err();
+        assert_eq!(refusal.reason, Reason::GrantRoom);
+        let reason = |who: &Identity, grant: &str| admit(&policy(), who, grant).unwrap_err();
+        assert_eq!(reason(&identity(2), &good), Reason::GrantInvalid);
+        assert_eq!(reason(&identity(1), ""), Reason::GrantMissing);
+        assert_eq!(reason(&identity(1), "a.b.c"), Reason::GrantInvalid);
+        let expired = token(secret, &identity(1), RoomScope::Any, NOW - 31);
+        assert_eq!(reason(&identity(1), &expired), Reason::GrantExpired);
+        let foreign = token("another secret, as long", &identity(1), RoomScope::Any, NOW + 100);
+        assert_eq!(reason(&identity(1), &foreign), Reason::GrantInvalid);
+    }
+
+    #[test]
+    fn labels_are_short_names() {
+        assert_eq!(label(Reason::RoomFull), "room_full");
+    }
+}

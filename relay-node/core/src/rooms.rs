@@ -1,0 +1,341 @@
+//! Membership: who is in which room, under which number, and when the packet loops are told.
+//!
+//! The shell calls [`Rooms::join`] and [`Rooms::leave`], tells the others by signalling
+//! ([`Rooms::outlets`]), and publishes what [`Rooms::poll_publish`] gives at [`Rooms::poll_timeout`].
+
+mod publish;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use rand_core::Rng;
+use wzp_wire::{Instant, RoomName, SenderId};
+
+use crate::{
+    FanOut, Outlet, To,
+    fanout::Source,
+    speakers::{self, Speakers},
+    trunk::{Handles, Side},
+};
+use publish::Publications;
+
+/// How much room there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Rooms at once. Default 10,000.
+    pub rooms: usize,
+    /// Members of one room, 1 to 10,000. Default 1,000.
+    pub members: usize,
+    /// When only the loudest are forwarded.
+    pub speakers: speakers::Config,
+    /// The side of this relay in its trunks.
+    pub side: Side,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            rooms: 10_000,
+            members: 1_000,
+            speakers: speakers::Config::default(),
+            side: Side::Upstream,
+        }
+    }
+}
+
+/// Tells trunks apart: the number of the session that carries one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TrunkId(pub u64);
+
+/// How a member is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Via<P> {
+    /// Its own connection to this relay.
+    Direct(P),
+    /// The connection of another relay.
+    Trunk(TrunkId, P),
+}
+
+/// Somebody in a room.
+#[derive(Clone, Debug)]
+pub struct Member<P> {
+    /// Opaque to the relay; what the others verify it by.
+    pub announcement: Arc<[u8]>,
+    /// It gets its own packets back.
+    pub echo: bool,
+    /// How it is reached.
+    pub via: Via<P>,
+    /// What stands for it in the trunks this relay sends; there as soon as there is such a trunk.
+    pub handle: Option<u16>,
+}
+
+impl<P> Member<P> {
+    /// Somebody new, without a handle.
+    pub fn new(announcement: &[u8], echo: bool, via: Via<P>) -> Self {
+        Self {
+            announcement: announcement.into(),
+            echo,
+            via,
+            handle: None,
+        }
+    }
+
+    /// The trunk behind which it is.
+    pub fn trunk(&self) -> Option<TrunkId> {
+        match self.via {
+            Via::Direct(_) => None,
+            Via::Trunk(id, _) => Some(id),
+        }
+    }
+}
+
+/// Why somebody cannot come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// [`Config::rooms`] are there already.
+    #[error("relay has no place for another room")]
+    TooManyRooms,
+    /// [`Config::members`] are there already.
+    #[error("room is full")]
+    RoomFull,
+}
+
+/// All rooms of a relay.
+#[derive(Debug)]
+pub struct Rooms<P> {
+    config: Config,
+    rooms: BTreeMap<RoomName, Room<P>>,
+    handles: Handles,
+    publications: Publications,
+    members: usize,
+}
+
+#[derive(Debug)]
+struct Room<P> {
+    members: BTreeMap<SenderId, Member<P>>,
+    trunks: BTreeMap<TrunkId, Trunk<P>>,
+    speakers: Arc<Speakers>,
+}
+
+#[derive(Debug)]
+struct Trunk<P> {
+    port: P,
+    members: usize,
+}
+
+impl<P: Clone> Rooms<P> {
+    /// No rooms yet.
+    pub fn new(config: Config) -> Self {
+        Self {
+            rooms: BTreeMap::new(),
+            handles: Handles::new(config.side),
+            publications: Publications::default(),
+            members: 0,
+            config,
+        }
+    }
+
+    /// Puts `member` into `room` and returns its number: `preferred` if that is free, else a random free one.
+    ///
+    /// # Errors
+    /// [`JoinError`]; nothing has changed then.
+    pub fn join<R: Rng + ?Sized>(
+        &mut self,
+        now: Instant,
+        rng: &mut R,
+        room: &RoomName,
+        preferred: Option<SenderId>,
+        member: Member<P>,
+    ) -> Result<SenderId, JoinError> {
+        if !self.rooms.contains_key(room) && self.rooms.len() >= self.config.rooms {
+            return Err(JoinError::TooManyRooms);
+        }
+        let loudest = self.config.speakers.loudest;
+        let entry = self
+            .rooms
+            .entry(room.clone())
+            .or_insert_with(|| Room::new(loudest));
+        if entry.members.len() >= self.config.members {
+            return Err(JoinError::RoomFull);
+        }
+        let sender = entry.free_sender(rng, preferred);
+        entry.insert(sender, member);
+        entry.hand_out(&mut self.handles);
+        self.members += 1;
+        self.publications.changed(now, room);
+        Ok(sender)
+    }
+
+    /// Takes a member out, and the room with the last one. `None` if there is no such member.
+    pub fn leave(&mut self, now: Instant, room: &RoomName, sender: SenderId) -> Option<Member<P>> {
+        let entry = self.rooms.get_mut(room)?;
+        let member = entry.remove(sender)?;
+        if entry.members.is_empty() {
+            self.rooms.remove(room);
+        }
+        if let Some(handle) = member.handle {
+            self.handles.give_back(handle);
+        }
+        self.members -= 1;
+        self.publications.changed(now, room);
+        Some(member)
+    }
+
+    /// The next room whose snapshot is due, and the snapshot; empty when the room is gone.
+    pub fn poll_publish(&mut self, now: Instant) -> Option<(RoomName, FanOut<P>)> {
+        let name = self.publications.poll(now)?;
+        let above = self.config.speakers.above;
+        let fan_out = self
+            .rooms
+            .get(&name)
+            .map_or_else(FanOut::empty, |room| room.fan_out(above));
+        Some((name, fan_out))
+    }
+
+    /// When [`Self::poll_publish`] has something next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.publications.due()
+    }
+
+    /// One member.
+    pub fn member(&self, room: &RoomName, sender: SenderId) -> Option<&Member<P>> {
+        self.rooms.get(room)?.members.get(&sender)
+    }
+
+    /// The members of a room in the order of their numbers; none if there is no such room.
+    pub fn members(&self, room: &RoomName) -> impl Iterator<Item = (SenderId, &Member<P>)> {
+        let members = self.rooms.get(room).into_iter().flat_map(|room| &room.members);
+        members.map(|(&sender, member)| (sender, member))
+    }
+
+    /// Every place at which news of a room have to be told, once each.
+    pub fn outlets(&self, room: &RoomName) -> impl Iterator<Item = Outlet<P>> {
+        self.rooms.get(room).into_iter().flat_map(Room::outlets)
+    }
+
+    /// Whether `trunk` has members in `room`.
+    pub fn has_trunk(&self, room: &RoomName, trunk: TrunkId) -> bool {
+        self.rooms
+            .get(room)
+            .is_some_and(|room| room.trunks.contains_key(&trunk))
+    }
+
+    /// Everybody behind `trunk`, to be taken out when it is lost.
+    pub fn behind(&self, trunk: TrunkId) -> Vec<(RoomName, SenderId)> {
+        let with_trunk = self
+            .rooms
+            .iter()
+            .filter(|(_, room)| room.trunks.contains_key(&trunk));
+        let members = with_trunk.flat_map(|(name, room)| room.members.iter().map(move |entry| (name, entry)));
+        let behind = members.filter(|(_, (_, member))| member.trunk() == Some(trunk));
+        behind
+            .map(|(name, (&sender, _))| (name.clone(), sender))
+            .collect()
+    }
+
+    /// How many rooms there are.
+    pub fn room_count(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// How many members there are in all rooms together.
+    pub fn member_count(&self) -> usize {
+        self.members
+    }
+}
+
+impl<P: Clone> Room<P> {
+    fn new(loudest: usize) -> Self {
+        Self {
+            members: BTreeMap::new(),
+            trunks: BTreeMap::new(),
+            speakers: Arc::new(Speakers::new(loudest)),
+        }
+    }
+
+    /// A room is far smaller than the number of ids, so that a few draws find a free one.
+    fn free_sender<R: Rng + ?Sized>(&self, rng: &mut R, preferred: Option<SenderId>) -> SenderId {
+        let free = |sender: &SenderId| !self.members.contains_key(sender);
+        if let Some(sender) = preferred.filter(free) {
+            return sender;
+        }
+        loop {
+            let [low, high, ..] = rng.next_u32().to_le_bytes();
+            if let Some(sender) = SenderId::new(u16::from_le_bytes([low, high])).filter(free) {
+                return sender;
+            }
+        }
+    }
+
+    fn insert(&mut self, sender: SenderId, member: Member<P>) {
+        if let Via::Trunk(id, port) = &member.via {
+            let new = || Trunk {
+                port: port.clone(),
+                members: 0,
+            };
+            self.trunks.entry(*id).or_insert_with(new).members += 1;
+        }
+        self.members.insert(sender, member);
+    }
+
+    fn remove(&mut self, sender: SenderId) -> Option<Member<P>> {
+        let member = self.members.remove(&sender)?;
+        if let Some(id) = member.trunk()
+            && let Some(trunk) = self.trunks.get_mut(&id)
+        {
+            trunk.members -= 1;
+            if trunk.members == 0 {
+                self.trunks.remove(&id);
+            }
+        }
+        Some(member)
+    }
+
+    /// Downstream, every member of ours will be told to the upstream; upstream, everybody is told to every trunk.
+    fn hand_out(&mut self, handles: &mut Handles) {
+        let side = handles.side();
+        if side == Side::Upstream && self.trunks.is_empty() {
+            return;
+        }
+        let without = self.members.values_mut().filter(|member| member.handle.is_none());
+        for member in without.filter(|member| side == Side::Upstream || member.trunk().is_none()) {
+            member.handle = handles.take();
+        }
+    }
+
+    fn outlets(&self) -> impl Iterator<Item = Outlet<P>> {
+        let direct = self
+            .members
+            .iter()
+            .filter_map(|(&sender, member)| match &member.via {
+                Via::Direct(port) => Some(Outlet {
+                    port: port.clone(),
+                    to: To::Member(sender),
+                }),
+                Via::Trunk(..) => None,
+            });
+        let trunks = self.trunks.iter().map(|(&id, trunk)| Outlet {
+            port: trunk.port.clone(),
+            to: To::Trunk(id),
+        });
+        direct.chain(trunks)
+    }
+
+    fn fan_out(&self, above: usize) -> FanOut<P> {
+        let outlets: Vec<_> = self.outlets().collect();
+        let places = outlets.iter().zip(0..).map(|(outlet, index)| (outlet.to, index));
+        let places: BTreeMap<To, u16> = places.collect();
+        let sources = self.members.iter().filter_map(|(&sender, member)| {
+            let to = member.trunk().map_or(To::Member(sender), To::Trunk);
+            Some(Source {
+                sender,
+                outlet: *places.get(&to)?,
+                echo: member.echo && member.trunk().is_none(),
+                handle: member.handle,
+            })
+        });
+        let speakers = (self.members.len() > above).then(|| Arc::clone(&self.speakers));
+        FanOut::new(sources.collect(), outlets, speakers)
+    }
+}

@@ -1,0 +1,252 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use rand_core::{TryRng, utils};
+use wzp_wire::Level;
+
+use super::*;
+use crate::{Heard, NotForwarded, Targets, forward};
+
+/// A small generator of its own, so that a failing seed can be repeated.
+struct Seeded(u64);
+
+impl TryRng for Seeded {
+    type Error = std::convert::Infallible;
+    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+        self.try_next_u64().map(|word| (word >> 32) as u32)
+    }
+    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Ok(z ^ (z >> 31))
+    }
+    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Self::Error> {
+        utils::fill_bytes_via_next_word(out, || self.try_next_u64())
+    }
+}
+
+const NOW: Instant = Instant::from_micros(1_000_000);
+const LOUD: Heard = Heard {
+    level: Level::MAX,
+    comfort_noise: false,
+};
+
+fn room(name: &str) -> RoomName {
+    RoomName::parse(name).unwrap()
+}
+
+fn direct(port: u32) -> Member<u32> {
+    Member::new(b"announcement", false, Via::Direct(port))
+}
+
+fn behind(trunk: u64, port: u32) -> Member<u32> {
+    Member::new(b"announcement", false, Via::Trunk(TrunkId(trunk), port))
+}
+
+fn rooms(config: Config) -> (Rooms<u32>, Seeded) {
+    (Rooms::new(config), Seeded(1))
+}
+
+fn snapshot(rooms: &Rooms<u32>, name: &RoomName) -> FanOut<u32> {
+    rooms
+        .rooms
+        .get(name)
+        .unwrap()
+        .fan_out(rooms.config.speakers.above)
+}
+
+fn ports(fan_out: &FanOut<u32>, from: SenderId) -> Result<Vec<u32>, NotForwarded> {
+    let mut targets = Targets::default();
+    forward(fan_out, from, LOUD, NOW, &mut targets)?;
+    Ok(targets
+        .as_slice()
+        .iter()
+        .map(|&at| fan_out.outlets()[usize::from(at)].port)
+        .collect())
+}
+
+#[test]
+fn limits_of_rooms_and_members_are_kept_and_leaving_makes_room() {
+    let (mut rooms, mut rng) = rooms(Config {
+        rooms: 2,
+        members: 2,
+        ..Config::default()
+    });
+    let mut join =
+        |rooms: &mut Rooms<u32>, name: &str| rooms.join(NOW, &mut rng, &room(name), None, direct(1));
+    let first = join(&mut rooms, "a").unwrap();
+    join(&mut rooms, "a").unwrap();
+    assert_eq!(join(&mut rooms, "a"), Err(JoinError::RoomFull));
+    join(&mut rooms, "b").unwrap();
+    assert_eq!(join(&mut rooms, "c"), Err(JoinError::TooManyRooms));
+    assert_eq!((rooms.room_count(), rooms.member_count()), (2, 3));
+    assert!(rooms.leave(NOW, &room("a"), first).is_some());
+    assert!(rooms.leave(NOW, &room("a"), first).is_none());
+    join(&mut rooms, "a").unwrap();
+}
+
+#[test]
+fn a_preferred_number_is_given_if_it_is_free() {
+    let (mut rooms, mut rng) = rooms(Config::default());
+    let wanted = SenderId::new(77);
+    let name = room("a");
+    assert_eq!(rooms.join(NOW, &mut rng, &name, wanted, direct(1)).ok(), wanted);
+    assert_ne!(rooms.join(NOW, &mut rng, &name, wanted, direct(2)).ok(), wanted);
+}
+
+#[test]
+fn an_echo_member_hears_itself_and_others_do_not() {
+    let (mut rooms, mut rng) = rooms(Config::default());
+    let name = room("a");
+    let echo = Member {
+        echo: true,
+        ..direct(1)
+    };
+    let mirror = rooms.join(NOW, &mut rng, &name, None, echo).unwrap();
+    let plain = rooms.join(NOW, &mut rng, &name, None, direct(2)).unwrap();
+    let fan_out = snapshot(&rooms, &name);
+    assert_eq!(
+        ports(&fan_out, mirror).map(BTreeSet::from_iter),
+        Ok(BTreeSet::from([1, 2]))
+    );
+    assert_eq!(ports(&fan_out, plain), Ok(vec![1]));
+}
+
+#[test]
+fn a_trunk_gets_one_copy_and_nothing_of_its_own() {
+    let (mut rooms, mut rng) = rooms(Config::default());
+    let name = room("a");
+    let mut join = |member| rooms.join(NOW, &mut rng, &name, None, member).unwrap();
+    let local = join(direct(1));
+    let far: Vec<_> = (0..3).map(|_| join(behind(5, 50))).collect();
+    join(behind(6, 60));
+    let fan_out = snapshot(&rooms, &name);
+    assert_eq!(ports(&fan_out, local), Ok(vec![50, 60]));
+    assert_eq!(
+        ports(&fan_out, far[0]).map(BTreeSet::from_iter),
+        Ok(BTreeSet::from([1, 60]))
+    );
+    let handles: BTreeSet<_> = fan_out
+        .sources()
+        .iter()
+        .map(|source| source.handle.unwrap())
+        .collect();
+    assert_eq!(handles.len(), 5);
+    assert!(handles.iter().all(|&handle| Side::Upstream.owns(handle)));
+    assert_eq!(rooms.behind(TrunkId(5)).len(), 3);
+    for sender in far {
+        rooms.leave(NOW, &name, sender);
+    }
+    assert!(!rooms.has_trunk(&name, TrunkId(5)));
+    assert_eq!(ports(&snapshot(&rooms, &name), local), Ok(vec![60]));
+}
+
+#[test]
+fn downstream_only_members_of_ours_have_handles() {
+    let (mut rooms, mut rng) = rooms(Config {
+        side: Side::Downstream,
+        ..Config::default()
+    });
+    let name = room("a");
+    let local = rooms.join(NOW, &mut rng, &name, None, direct(1)).unwrap();
+    let far = rooms.join(NOW, &mut rng, &name, None, behind(1, 9)).unwrap();
+    assert!(rooms.member(&name, local).unwrap().handle.is_some());
+    assert_eq!(rooms.member(&name, far).unwrap().handle, None);
+}
+
+#[test]
+fn the_first_change_is_published_at_once_and_those_after_it_together() {
+    let (mut rooms, mut rng) = rooms(Config::default());
+    let name = room("a");
+    rooms.join(NOW, &mut rng, &name, None, direct(1)).unwrap();
+    assert_eq!(rooms.poll_timeout(), Some(NOW));
+    assert_eq!(rooms.poll_publish(NOW).unwrap().1.sources().len(), 1);
+    assert!(rooms.poll_publish(NOW).is_none());
+    let soon = NOW + Duration::from_millis(1);
+    let due = NOW + Duration::from_millis(10);
+    for port in 2..50 {
+        rooms.join(soon, &mut rng, &name, None, direct(port)).unwrap();
+    }
+    assert!(rooms.poll_publish(soon).is_none());
+    assert_eq!(rooms.poll_timeout(), Some(due));
+    assert_eq!(rooms.poll_publish(due).unwrap().1.sources().len(), 49);
+    assert!(rooms.poll_publish(due).is_none());
+    assert_eq!(rooms.poll_timeout(), None);
+}
+
+#[test]
+fn the_last_snapshot_of_a_room_is_empty() {
+    let (mut rooms, mut rng) = rooms(Config::default());
+    let sender = rooms.join(NOW, &mut rng, &room("a"), None, direct(1)).unwrap();
+    rooms.poll_publish(NOW);
+    let later = NOW + Duration::from_secs(1);
+    rooms.leave(later, &room("a"), sender);
+    let (name, fan_out) = rooms.poll_publish(later).unwrap();
+    assert_eq!((name, fan_out.outlets().len()), (room("a"), 0));
+    assert_eq!(ports(&fan_out, sender), Err(NotForwarded::UnknownSender));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Join { room: u8, trunk: Option<u8>, echo: bool },
+    Leave { member: usize },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0..3u8, proptest::option::weighted(0.3, 0..2u8), any::<bool>())
+            .prop_map(|(room, trunk, echo)| Step::Join { room, trunk, echo }),
+        1 => any::<usize>().prop_map(|member| Step::Leave { member }),
+    ]
+}
+
+proptest! {
+    /// Ports name (room, member or trunk), so that a copy in the wrong place shows.
+    #[test]
+    fn packets_stay_in_their_room_and_do_not_come_back(
+        steps in prop::collection::vec(step(), 1..80),
+        seed in any::<u64>(),
+        above in 0..12usize,
+    ) {
+        let config = Config { speakers: speakers::Config { above, loudest: 3 }, ..Config::default() };
+        let (mut rooms, mut rng) = (Rooms::new(config), Seeded(seed));
+        let mut there: Vec<(u8, SenderId, u32, bool)> = Vec::new();
+        for (n, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Join { room: r, trunk, echo } => {
+                    let base = u32::from(r) * 10_000;
+                    let (port, via) = match trunk {
+                        Some(t) => (base + u32::from(t), Via::Trunk(TrunkId(t.into()), base + u32::from(t))),
+                        None => (base + 100 + n as u32, Via::Direct(base + 100 + n as u32)),
+                    };
+                    let member = Member::new(b"", echo, via);
+                    let sender = rooms.join(NOW, &mut rng, &room(&r.to_string()), None, member).unwrap();
+                    there.push((r, sender, port, echo && trunk.is_none()));
+                }
+                Step::Leave { member } if !there.is_empty() => {
+                    let (r, sender, ..) = there.swap_remove(member % there.len());
+                    prop_assert!(rooms.leave(NOW, &room(&r.to_string()), sender).is_some());
+                }
+                Step::Leave { .. } => {}
+            }
+        }
+        prop_assert_eq!(rooms.member_count(), there.len());
+        for &(r, sender, port, echo) in &there {
+            let name = room(&r.to_string());
+            let others = there.iter().filter(|other| other.0 == r && other.2 != port).map(|other| other.2);
+            let mut expected: BTreeSet<u32> = others.collect();
+            expected.extend(echo.then_some(port));
+            let first = ports(&snapshot(&rooms, &name), sender);
+            match first {
+                Ok(targets) => {
+                    prop_assert_eq!(targets.iter().copied().collect::<BTreeSet<_>>(), expected);
+                    prop_assert_eq!(ports(&snapshot(&rooms, &name), sender), Ok(targets));
+                }
+                Err(error) => prop_assert_eq!(error, NotForwarded::NotLoudest),
+            }
+        }
+    }
+}
