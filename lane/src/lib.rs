@@ -26,7 +26,9 @@ mod sealer;
 mod secret;
 mod window;
 
+pub mod alive;
 pub mod demux;
+pub mod path;
 
 pub use aead::Aead;
 pub use id::LaneId;
