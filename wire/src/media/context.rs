@@ -178,6 +178,10 @@ impl Compressor {
 
 impl Current {
     fn covers(&self, h: &Header) -> bool {
+        // A step back would leave the receiver with a newer anchor than this side has.
+        if h.seq.wrapping_sub(self.anchor.seq).cast_signed() <= 0 {
+            return false;
+        }
         let wanted = Header {
             report: false,
             context: self.anchor.context,
