@@ -3,5 +3,7 @@
 #![deny(missing_docs)]
 
 pub mod codec;
+#[cfg(feature = "device")]
+pub mod device;
 pub mod dsp;
 pub mod wav;
