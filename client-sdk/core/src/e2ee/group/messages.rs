@@ -1,0 +1,151 @@
+//! Messages between two members.
+
+use std::time::Duration;
+
+use wzp_wire::{Instant, SenderId};
+
+use super::{
+    super::{
+        MAX_MESSAGE_BYTES,
+        epoch::Chain,
+        event::{Event, Misbehaviour},
+        wrap::{self, Body, Pair, Received},
+    },
+    Group, MAX_OUTBOX,
+    members::Standing,
+};
+
+/// Between two answers to one member.
+const ANSWER_AGAIN: Duration = Duration::from_millis(500);
+
+impl Group {
+    /// The relay brought a message of this member.
+    pub fn handle_message(&mut self, now: Instant, from: SenderId, message: &[u8]) {
+        match self.receive(from, message) {
+            Ok(received) => self.act(now, from, received),
+            Err(why) => self.refuse(from, why),
+        }
+    }
+
+    /// Seals and queues a message; `false` when there is no such member or no secret with it.
+    pub(super) fn send(&mut self, now: Instant, to: SenderId, body: &Body) -> bool {
+        if self.outbox.len() >= MAX_OUTBOX {
+            return false;
+        }
+        let sealed = match self.pair(to) {
+            Ok(pair) => pair.seal(body),
+            Err(why) => {
+                self.refuse(to, why);
+                return false;
+            }
+        };
+        self.outbox.push_back((to, sealed));
+        if let Some(at) = self.members.get_mut(&to).and_then(|member| member.greeted(now)) {
+            self.wake_members(at);
+        }
+        true
+    }
+
+    fn receive(&mut self, from: SenderId, message: &[u8]) -> Result<Received, Misbehaviour> {
+        if message.len() > MAX_MESSAGE_BYTES {
+            return Err(Misbehaviour::Malformed);
+        }
+        let (author, to, _) = wrap::addressed(message)?;
+        let member = self.members.get(&from).ok_or(Misbehaviour::UnknownSender)?;
+        if author != member.announced.id {
+            let known = self.members.values().any(|member| member.announced.id == author);
+            let why = if known {
+                Misbehaviour::SwappedSender
+            } else {
+                Misbehaviour::ReplayedHandshake
+            };
+            return Err(why);
+        }
+        if to != self.mine.id {
+            return Err(Misbehaviour::Misdirected);
+        }
+        self.pair(from)?.open(message)
+    }
+
+    fn act(&mut self, now: Instant, from: SenderId, received: Received) {
+        let queued = self.outbox.len();
+        let Some(member) = self.members.get_mut(&from) else {
+            return;
+        };
+        let first = !std::mem::replace(&mut member.heard, true);
+        let public = member.announced.identity;
+        if received.ack > 0 && member.standing != Standing::Verified {
+            let returned = member.standing == Standing::Withheld;
+            member.verified();
+            self.event(Event::MemberVerified { sender: from, public });
+            if returned {
+                self.undelivered = true;
+                self.deliver(now);
+            }
+        }
+        let greeting = matches!(received.body, Body::Greeting);
+        match received.body {
+            Body::Greeting | Body::Answer => {}
+            Body::Key { chain, counters } => self.learn_key(from, chain, counters),
+            Body::Request { failed } => self.answer(now, from, failed),
+        }
+        // Whatever was queued meanwhile carries the acknowledgement as well.
+        if self.outbox.len() == queued && (first || greeting && self.may_answer(now, from)) {
+            self.send(now, from, &Body::Answer);
+        }
+    }
+
+    fn learn_key(&mut self, from: SenderId, chain: Chain, counters: [u64; 2]) {
+        let Some(member) = self.members.get_mut(&from) else {
+            return;
+        };
+        match member.opener.install(chain, counters) {
+            Ok(()) => {
+                member.keyed();
+                self.held.release(from);
+            }
+            Err(why) => self.refuse(from, why),
+        }
+    }
+
+    /// Somebody cannot hear us. It gets nothing here that it was not given before.
+    fn answer(&mut self, now: Instant, from: SenderId, failed: u32) {
+        if !self.may_answer(now, from) {
+            return;
+        }
+        let generation = self.sealer.newest().generation;
+        let Some(member) = self.members.get(&from) else {
+            return;
+        };
+        if member.lacks(generation) {
+            self.hand_out(now);
+        } else if member.standing != Standing::Withheld {
+            self.give_key(now, from);
+        }
+        if failed > 0 {
+            self.event(Event::Unheard {
+                sender: from,
+                count: failed,
+            });
+        }
+    }
+
+    fn may_answer(&mut self, now: Instant, to: SenderId) -> bool {
+        let Some(member) = self.members.get_mut(&to) else {
+            return false;
+        };
+        let may = now >= member.answer_not_before;
+        if may {
+            member.answer_not_before = now + ANSWER_AGAIN;
+        }
+        may
+    }
+
+    fn pair(&mut self, with: SenderId) -> Result<&mut Pair, Misbehaviour> {
+        let member = self.members.get_mut(&with).ok_or(Misbehaviour::UnknownSender)?;
+        if member.pair.is_none() {
+            member.pair = Some(Pair::new(&self.ephemeral, &self.mine, &member.announced)?);
+        }
+        member.pair.as_mut().ok_or(Misbehaviour::UnknownSender)
+    }
+}

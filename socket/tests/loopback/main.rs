@@ -1,8 +1,0 @@
-//! Client sockets and relay threads on the loopback interface.
-
-#![expect(clippy::unwrap_used, reason = "a failed set-up is a failed test")]
-
-mod lanes;
-mod quic;
-mod rig;
-mod strangers;
