@@ -6,3 +6,6 @@
 pub mod codec;
 pub mod fec;
 pub mod mode;
+pub mod quality;
+pub mod sender;
+pub mod vad;

@@ -1,21 +1,222 @@
+use std::collections::BTreeSet;
+
 use super::*;
-use crate::Opener;
+use crate::{OpenError, Opener};
 
 const AEADS: [Aead; 2] = [Aead::Aes128Gcm, Aead::ChaCha20Poly1305];
+const NOW: Instant = Instant::from_micros(1_000_000);
+
+fn sealer(aead: Aead) -> Sealer {
+    Sealer::new(Secret::from([1; 32]), aead, LaneId::from_random(&[1, 2]).unwrap())
+}
+
+fn opener(aead: Aead) -> Opener {
+    Opener::new(Secret::from([1; 32]), aead, 2)
+}
+
+fn seal(sealer: &Sealer, datagram: &[u8]) -> Result<Vec<u8>, SealError> {
+    let mut buf = vec![0; sealer.overhead() + datagram.len()];
+    buf[sealer.header_len()..][..datagram.len()].copy_from_slice(datagram);
+    let len = sealer.seal(&mut buf, datagram.len(), true)?;
+    assert_eq!(len, buf.len());
+    Ok(buf)
+}
+
+/// Carries a lane on to `counter`, losing nothing.
+fn carry_on_to(sealer: &Sealer, opener: &Opener, counter: u64) {
+    while sealer.next_counter() < counter {
+        let opened = opener.open(&mut seal(sealer, b"xx").unwrap()).unwrap();
+        sealer.confirm(opened.counter);
+    }
+}
 
 #[test]
-fn what_is_sealed_opens() {
+fn what_is_sealed_opens_for_every_length_of_id() {
     for aead in AEADS {
-        let sealer = Sealer::new(Secret::from([1; 32]), aead, LaneId::from_random(&[1, 2]).unwrap());
-        let opener = Opener::new(Secret::from([1; 32]), aead, 2);
-        for counter in 0..10 {
-            let mut buf = [0; 64];
-            buf[sealer.header_len()..][..5].copy_from_slice(b"hello");
-            let len = sealer.seal(&mut buf, 5, true).unwrap();
-            assert_eq!(len, 26);
-            let opened = opener.open(&mut buf[..len]).unwrap();
-            assert_eq!((opened.counter, opened.newest), (counter, true));
-            assert_eq!(&buf[opened.range], b"hello");
+        for id_len in 1..=20 {
+            let sealer = Sealer::new(
+                Secret::from([1; 32]),
+                aead,
+                LaneId::new(&vec![0x80; id_len]).unwrap(),
+            );
+            let opener = Opener::new(Secret::from([1; 32]), aead, id_len);
+            assert_eq!(sealer.overhead(), 19 + id_len);
+            for counter in 0..3 {
+                let mut packet = seal(&sealer, b"hello").unwrap();
+                assert_eq!(
+                    packet[0] & 0xe0,
+                    0x60,
+                    "short header, fixed bit, and the spin bit asked for"
+                );
+                assert_eq!(&packet[1..=id_len], vec![0x80; id_len]);
+                let opened = opener.open(&mut packet).unwrap();
+                assert_eq!((opened.counter, opened.newest), (counter, true));
+                assert_eq!(&packet[opened.range], b"hello");
+            }
         }
+    }
+}
+
+#[test]
+fn refuses_what_does_not_fit_without_taking_a_number() {
+    let sealer = sealer(Aead::Aes128Gcm);
+    let mut buf = [0; 64];
+    assert_eq!(sealer.seal(&mut buf, 0, false), Err(SealError::TooShort));
+    assert_eq!(sealer.seal(&mut buf, 1, false), Err(SealError::TooShort));
+    assert_eq!(
+        sealer.seal(&mut buf, 64 - sealer.overhead() + 1, false),
+        Err(SealError::BufferTooSmall)
+    );
+    assert_eq!(sealer.seal(&mut [], 2, false), Err(SealError::BufferTooSmall));
+    assert_eq!(
+        sealer.seal(&mut buf, usize::MAX, false),
+        Err(SealError::BufferTooSmall)
+    );
+    assert_eq!(sealer.next_counter(), 0);
+    assert!(
+        sealer.seal(&mut buf, 2, false).is_ok(),
+        "the shortest datagram gives the shortest packet"
+    );
+}
+
+#[test]
+fn media_stops_2_14_packets_past_the_newest_confirmed_one() {
+    let sealer = sealer(Aead::Aes128Gcm);
+    for _ in 0..MEDIA_UNCONFIRMED {
+        seal(&sealer, b"xx").unwrap();
+    }
+    assert!(sealer.is_paused());
+    assert_eq!(seal(&sealer, b"xx"), Err(SealError::Unconfirmed));
+    assert_eq!(
+        sealer.next_counter(),
+        MEDIA_UNCONFIRMED,
+        "refused media takes no numbers"
+    );
+
+    sealer.confirm(u64::MAX);
+    sealer.confirm(MEDIA_UNCONFIRMED);
+    assert!(
+        sealer.is_paused(),
+        "a counter that was never sent confirms nothing"
+    );
+    sealer.confirm(99);
+    assert!((0..100).all(|_| seal(&sealer, b"xx").is_ok()));
+    assert_eq!(seal(&sealer, b"xx"), Err(SealError::Unconfirmed));
+}
+
+#[test]
+fn a_paused_lane_sends_one_ping_a_second_until_its_receiver_would_be_deaf() {
+    let sealer = sealer(Aead::Aes128Gcm);
+    let mut buf = [0; 72];
+    for _ in 0..MEDIA_UNCONFIRMED {
+        seal(&sealer, b"xx").unwrap();
+    }
+    let mut now = NOW;
+    let mut pings = 0;
+    loop {
+        assert!(sealer.ping_due(now));
+        match sealer.seal_ping(now, &mut buf, 48, false) {
+            Ok((_, counter)) => assert_eq!(counter, MEDIA_UNCONFIRMED + pings),
+            Err(error) => break assert_eq!(error, SealError::Exhausted),
+        }
+        pings += 1;
+        assert!(!sealer.ping_due(now + Duration::from_millis(999)));
+        let early = sealer.seal_ping(now + Duration::from_millis(999), &mut buf, 48, false);
+        assert!(early == Err(SealError::Unconfirmed) || early == Err(SealError::Exhausted));
+        now += Duration::from_secs(1);
+    }
+    assert_eq!(sealer.next_counter(), UNCONFIRMED);
+}
+
+#[test]
+fn a_ping_is_due_at_first_every_2_10_packets_and_every_5_s_of_media() {
+    let sealer = sealer(Aead::Aes128Gcm);
+    let mut buf = [0; 72];
+    assert!(sealer.ping_due(NOW));
+    sealer.seal_ping(NOW, &mut buf, 48, false).unwrap();
+    let much_later = NOW + Duration::from_secs(60);
+    assert!(!sealer.ping_due(much_later), "nothing was sent");
+
+    seal(&sealer, b"xx").unwrap();
+    assert!(!sealer.ping_due(NOW + Duration::from_millis(4_999)));
+    assert!(sealer.ping_due(NOW + Duration::from_secs(5)));
+
+    sealer.seal_ping(much_later, &mut buf, 48, false).unwrap();
+    for _ in 0..PING_EVERY {
+        assert!(!sealer.ping_due(much_later));
+        seal(&sealer, b"xx").unwrap();
+    }
+    assert!(sealer.ping_due(much_later));
+}
+
+#[test]
+fn opens_across_generations_with_loss_just_under_what_the_sender_allows() {
+    for aead in AEADS {
+        let (sealer, opener) = (sealer(aead), opener(aead));
+        let mut next_received = 0;
+        while sealer.next_counter() < 5 << 16 {
+            let counter = sealer.next_counter();
+            let mut packet = seal(&sealer, b"xx").unwrap();
+            if counter < next_received {
+                continue;
+            }
+            assert_eq!(opener.open(&mut packet).map(|opened| opened.counter), Ok(counter));
+            sealer.confirm(counter);
+            next_received = counter + MEDIA_UNCONFIRMED;
+        }
+    }
+}
+
+#[test]
+fn reordering_over_a_key_change_loses_nothing() {
+    let (sealer, opener) = (sealer(Aead::ChaCha20Poly1305), opener(Aead::ChaCha20Poly1305));
+    for change in 1..4 {
+        carry_on_to(&sealer, &opener, (change << 16) - 500);
+        let mut packets: Vec<_> = (0..1_000).map(|_| seal(&sealer, b"xx").unwrap()).collect();
+        packets.reverse();
+        // The newest comes first, so that all others are old packets on both sides of the change.
+        for (i, packet) in packets.iter_mut().enumerate() {
+            let opened = opener.open(&mut packet.clone()).unwrap();
+            assert_eq!(
+                (opened.counter, opened.newest),
+                ((change << 16) + 499 - i as u64, i == 0)
+            );
+            assert_eq!(opener.open(packet), Err(OpenError::Replay));
+        }
+        sealer.confirm(sealer.next_counter() - 1);
+    }
+}
+
+#[test]
+fn threads_never_share_a_nonce_across_key_changes() {
+    let sealer = sealer(Aead::Aes128Gcm);
+    let per_thread = 60_000;
+    let packets: Vec<Vec<(u64, Vec<u8>)>> = std::thread::scope(|scope| {
+        let work = || {
+            let mut sealed = Vec::with_capacity(per_thread);
+            let mut buf = [0; 24];
+            while sealed.len() < per_thread {
+                buf[5..7].copy_from_slice(b"xx");
+                match sealer.seal_ping(NOW, &mut buf, 2, false) {
+                    Ok((len, counter)) => {
+                        sealed.push((counter, buf[..len].to_vec()));
+                        sealer.confirm(counter);
+                    }
+                    Err(error) => assert_eq!(error, SealError::NoKey),
+                }
+            }
+            sealed
+        };
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let mut all: Vec<_> = packets.into_iter().flatten().collect();
+    let counters: BTreeSet<_> = all.iter().map(|(counter, _)| *counter).collect();
+    assert_eq!(counters.len(), all.len(), "a counter was used twice");
+
+    all.sort_unstable();
+    let opener = opener(Aead::Aes128Gcm);
+    for (counter, mut packet) in all {
+        assert_eq!(opener.open(&mut packet).map(|opened| opened.counter), Ok(counter));
     }
 }

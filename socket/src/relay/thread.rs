@@ -1,0 +1,155 @@
+//! The loop of one IO thread: no lock, no allocation and no log between a lane packet in and its copies out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use wzp_lane::demux::{self, Class, ResetQuota};
+use wzp_lane::{OpenError, Opened};
+use wzp_wire::Instant;
+
+use crate::address::Address;
+use crate::clock;
+use crate::counters::Counters;
+use crate::recv::{BATCH, Datagram, RecvBatch};
+use crate::relay::queue::Queue;
+use crate::relay::sessions::Sessions;
+use crate::relay::table::{Entry, ID_LEN, LaneTable};
+use crate::relay::wake::Wake;
+use crate::send::SendBatch;
+use crate::udp::Udp;
+
+/// What a relay does with the datagrams of its lanes. One per IO thread.
+pub trait Handler<T>: Send {
+    /// A datagram that came out of a lane packet which opened. Must not block, allocate or log.
+    fn datagram(
+        &mut self,
+        now: Instant,
+        lane: &Arc<Entry<T>>,
+        arrival: &Arrival,
+        datagram: &[u8],
+        out: &mut SendBatch,
+    );
+
+    /// Called once per turn of the loop, behind its packets, and at least once per
+    /// [`Config::tick`](crate::relay::Config::tick).
+    fn tick(&mut self, now: Instant, load: Load, out: &mut SendBatch) {
+        let _ = (now, load, out);
+    }
+}
+
+/// How a datagram came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// From where, and at which of our addresses.
+    pub from: Address,
+    /// The packet's number on its lane, which a PONG confirms.
+    pub counter: u64,
+    /// Whether it is the newest packet of its lane so far: only such a one may move an address.
+    pub newest: bool,
+    /// Length of the whole packet: an unproven address may be sent 3 times as much.
+    pub packet_len: usize,
+}
+
+/// How busy the last turn of the loop was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Full batches in a row: more is arriving than one turn handles. Shed load before it falls over.
+    pub full_batches_in_a_row: u32,
+}
+
+/// What an IO thread works on.
+pub(crate) struct IoThread<T> {
+    pub(crate) udp: Arc<Udp>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) lanes: Arc<LaneTable<T>>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) wake: Arc<Wake>,
+    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) tick: Duration,
+}
+
+impl<T> IoThread<T> {
+    pub(crate) fn run(self, handler: &mut impl Handler<T>) {
+        let mut batch = RecvBatch::new();
+        let mut out = SendBatch::new(Arc::clone(&self.udp), Arc::clone(&self.counters));
+        let mut resets = ResetQuota::default();
+        let mut load = Load::default();
+        while !self.stop.load(Ordering::Acquire) {
+            if load.full_batches_in_a_row == 0 {
+                self.udp.wait(Some(self.wake.fd()), self.tick);
+            }
+            self.counters.ticks.add(1);
+            let now = clock::now();
+            // An error belongs to a datagram sent earlier, or to the interface: the socket lives on.
+            let n = batch.recv(&self.udp, &self.counters).unwrap_or(0);
+            for datagram in batch.datagrams() {
+                self.datagram(now, datagram, &mut resets, handler, &mut out);
+            }
+            load.full_batches_in_a_row = if n == BATCH {
+                load.full_batches_in_a_row.saturating_add(1)
+            } else {
+                0
+            };
+            self.counters.full_batches.add(u64::from(n == BATCH));
+            handler.tick(now, load, &mut out);
+            out.flush();
+        }
+    }
+
+    fn datagram(
+        &self,
+        now: Instant,
+        datagram: Datagram<'_>,
+        resets: &mut ResetQuota,
+        handler: &mut impl Handler<T>,
+        out: &mut SendBatch,
+    ) {
+        match demux::classify(datagram.bytes, ID_LEN) {
+            Class::Quic => self.queue.push(&datagram, &self.counters),
+            Class::Drop(_) => self.counters.dropped_malformed.add(1),
+            Class::Lane => {
+                let id = datagram.bytes.get(1..1 + ID_LEN).unwrap_or_default();
+                let Some(found) = self.lanes.find(id) else {
+                    self.counters.lane_unknown.add(1);
+                    return self.perhaps_reset(now, &datagram, resets);
+                };
+                let lane = found.entry();
+                let opened = match lane.opener.open(datagram.bytes) {
+                    Ok(opened) => opened,
+                    Err(error) => return self.unopened(now, &error, &datagram, resets),
+                };
+                self.counters.lane_opened.add(1);
+                let arrival = arrival(&datagram, &opened);
+                let inside = datagram.bytes.get(opened.range).unwrap_or_default();
+                handler.datagram(now, lane, &arrival, inside, out);
+            }
+        }
+    }
+
+    fn unopened(&self, now: Instant, error: &OpenError, datagram: &Datagram<'_>, resets: &mut ResetQuota) {
+        if matches!(error, OpenError::Replay | OpenError::TooOld) {
+            return self.counters.lane_replayed.add(1);
+        }
+        self.counters.lane_failed.add(1);
+        self.perhaps_reset(now, datagram, resets);
+    }
+
+    /// Half of all stateless resets look like lane packets: quinn compares their last 16 bytes.
+    fn perhaps_reset(&self, now: Instant, datagram: &Datagram<'_>, resets: &mut ResetQuota) {
+        if self.sessions.contains(datagram.from.remote()) && resets.take(now) {
+            self.counters.reset_candidates.add(1);
+            self.queue.push(datagram, &self.counters);
+        }
+    }
+}
+
+fn arrival(datagram: &Datagram<'_>, opened: &Opened) -> Arrival {
+    Arrival {
+        from: datagram.from,
+        counter: opened.counter,
+        newest: opened.newest,
+        packet_len: datagram.bytes.len(),
+    }
+}

@@ -1,0 +1,453 @@
+//! Datagrams out, many for one system call.
+//!
+//! A datagram that the kernel refuses is skipped and counted, and the rest goes out: one unreachable member must not
+//! silence the others. A full send buffer drops what is left: voice that waits is worth nothing.
+
+#![expect(unsafe_code, reason = "sendmmsg reads raw memory")]
+
+use std::io;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use wzp_lane::Sealer;
+use wzp_wire::Instant;
+
+use crate::address::Address;
+pub use crate::cmsg::Extras;
+use crate::cmsg::{self, Control, Name};
+use crate::counters::Counters;
+use crate::ids::random_u64;
+use crate::outgoing::Outgoing;
+use crate::recv::{BATCH, boxed};
+use crate::udp::Udp;
+
+/// The longest datagram sent: a whole Ethernet frame's.
+pub const MAX_SENT: usize = 1_472;
+
+/// Memory for a batch of outgoing datagrams, allocated once. What is left in it goes out when it is dropped.
+pub struct SendBatch {
+    udp: Arc<Udp>,
+    counters: Arc<Counters>,
+    slots: Box<[Slot; BATCH]>,
+    names: Box<[Name; BATCH]>,
+    controls: Box<[Control; BATCH]>,
+    filled: usize,
+    spin: Spin,
+}
+
+#[derive(Clone)]
+struct Slot {
+    bytes: [u8; MAX_SENT],
+    len: usize,
+    to: Address,
+    extras: Extras,
+}
+
+impl SendBatch {
+    /// An empty batch that sends through `udp`. Any thread may have its own.
+    pub fn new(udp: Arc<Udp>, counters: Arc<Counters>) -> Self {
+        let nowhere = Address::from(std::net::SocketAddr::from(([0, 0, 0, 0], 0)));
+        let empty = Slot {
+            bytes: [0; MAX_SENT],
+            len: 0,
+            to: nowhere,
+            extras: Extras::default(),
+        };
+        Self {
+            udp,
+            counters,
+            slots: boxed(empty),
+            names: boxed(Name::EMPTY),
+            controls: boxed(Control::EMPTY),
+            filled: 0,
+            spin: Spin::seeded(),
+        }
+    }
+
+    /// Appends one datagram: `write` fills the memory given to it and says how many bytes it used, or `None` to
+    /// leave it. Sends the batch when it is full.
+    pub fn push(&mut self, to: &Address, write: impl FnOnce(&mut [u8]) -> Option<usize>) -> bool {
+        self.push_with(to, Extras::default(), write)
+    }
+
+    /// [`push`](Self::push) with a TTL or ECN bits for this one packet.
+    pub fn push_with(
+        &mut self,
+        to: &Address,
+        extras: Extras,
+        write: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> bool {
+        let Some(slot) = self.slots.get_mut(self.filled) else {
+            return false;
+        };
+        let Some(len) = write(&mut slot.bytes).filter(|len| *len <= MAX_SENT) else {
+            return false;
+        };
+        slot.len = len;
+        slot.to = *to;
+        slot.extras = extras;
+        self.filled += 1;
+        if self.filled == BATCH {
+            self.flush();
+        }
+        true
+    }
+
+    /// Appends one lane packet: `write` gets the room for the datagram and says how many bytes it used.
+    ///
+    /// `false` if the lane may not send it now, which is counted.
+    pub fn seal(&mut self, lane: &Outgoing, write: impl FnOnce(&mut [u8]) -> Option<usize>) -> bool {
+        let spin = self.spin.next();
+        let counters = Arc::clone(&self.counters);
+        let to = lane.address();
+        self.push(&to, |buf| {
+            let len = write(room(&lane.sealer, buf)?)?;
+            refused(lane.sealer.seal(buf, len, spin), &counters)
+        })
+    }
+
+    /// Appends a PING or PONG to `to`, which need not be the lane's trusted address, and returns its counter.
+    pub fn seal_ping(
+        &mut self,
+        now: Instant,
+        lane: &Outgoing,
+        to: &Address,
+        extras: Extras,
+        datagram: &[u8],
+    ) -> Option<u64> {
+        let spin = self.spin.next();
+        let counters = Arc::clone(&self.counters);
+        let mut counter = None;
+        self.push_with(to, extras, |buf| {
+            room(&lane.sealer, buf)?
+                .get_mut(..datagram.len())?
+                .copy_from_slice(datagram);
+            let (len, taken) = refused(lane.sealer.seal_ping(now, buf, datagram.len(), spin), &counters)?;
+            counter = Some(taken);
+            Some(len)
+        });
+        counter
+    }
+
+    /// How many datagrams wait for [`flush`](Self::flush).
+    pub fn len(&self) -> usize {
+        self.filled
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
+    /// Hands everything to the kernel. Never waits.
+    pub fn flush(&mut self) {
+        let filled = mem::take(&mut self.filled);
+        let Some(slots) = self.slots.get(..filled).filter(|slots| !slots.is_empty()) else {
+            return;
+        };
+        // SAFETY: all zeroes is valid for both plain structs: null pointers with zero lengths.
+        let (mut iovecs, mut messages): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) =
+            unsafe { mem::zeroed() };
+        let memory = self
+            .names
+            .iter_mut()
+            .zip(self.controls.iter_mut())
+            .zip(&mut iovecs);
+        for ((slot, message), ((name, control), iovec)) in slots.iter().zip(&mut messages).zip(memory) {
+            let bytes = slot.bytes.get(..slot.len).unwrap_or_default();
+            message.msg_hdr = describe(
+                bytes,
+                &slot.to,
+                slot.extras,
+                &self.udp,
+                Parts { name, control, iovec },
+            );
+        }
+        // SAFETY: each of the first `filled` messages points into the slots, names and controls of `self` and into
+        // `iovecs`, all of which stay in place and untouched until the call returns.
+        unsafe {
+            send_all(
+                &self.udp,
+                messages.get_mut(..filled).unwrap_or_default(),
+                &self.counters,
+            )
+        };
+    }
+}
+
+impl Drop for SendBatch {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// Where the datagram goes in `buf`: behind the lane's header, with the tag's room left free.
+pub(crate) fn room<'a>(sealer: &Sealer, buf: &'a mut [u8]) -> Option<&'a mut [u8]> {
+    let header_len = sealer.header_len();
+    let tag_len = sealer.overhead().checked_sub(header_len)?;
+    let end = buf.len().checked_sub(tag_len)?;
+    buf.get_mut(header_len..end)
+}
+
+fn refused<V, E>(result: Result<V, E>, counters: &Counters) -> Option<V> {
+    if result.is_err() {
+        counters.seal_refused.add(1);
+    }
+    result.ok()
+}
+
+/// What the kernel said about the first datagram of a batch that it did not take.
+enum Refusal {
+    /// Try the same again.
+    Interrupted,
+    /// The send buffer is full.
+    Full,
+    /// This datagram cannot be sent; others may.
+    Datagram,
+}
+
+impl Refusal {
+    fn last() -> Self {
+        match io::Error::last_os_error().kind() {
+            io::ErrorKind::Interrupted => Self::Interrupted,
+            io::ErrorKind::WouldBlock => Self::Full,
+            _ => Self::Datagram,
+        }
+    }
+}
+
+/// # Safety
+/// Every message must be valid for sendmsg.
+unsafe fn send_all(udp: &Udp, mut rest: &mut [libc::mmsghdr], counters: &Counters) {
+    while !rest.is_empty() {
+        // SAFETY: the caller vouches for the messages.
+        let n = unsafe {
+            libc::sendmmsg(
+                udp.fd(),
+                rest.as_mut_ptr(),
+                rest.len() as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+            )
+        };
+        // sendmmsg reports an error only if the first message caused it.
+        let done = match usize::try_from(n).map_err(|_| Refusal::last()) {
+            Ok(taken) => {
+                counters.sent.add(taken as u64);
+                taken.max(1)
+            }
+            Err(Refusal::Interrupted) => 0,
+            Err(Refusal::Datagram) => {
+                counters.send_failed.add(1);
+                1
+            }
+            Err(Refusal::Full) => {
+                counters.send_dropped_full.add(rest.len() as u64);
+                return;
+            }
+        };
+        rest = rest.get_mut(done..).unwrap_or_default();
+    }
+}
+
+/// The memory that a message header points to, besides its bytes.
+struct Parts<'a> {
+    name: &'a mut Name,
+    control: &'a mut Control,
+    iovec: &'a mut libc::iovec,
+}
+
+/// A header for sending `bytes`; valid as long as `bytes` and `parts` are.
+fn describe(bytes: &[u8], to: &Address, extras: Extras, udp: &Udp, parts: Parts<'_>) -> libc::msghdr {
+    let (name, name_len) = Name::encode(to.remote(), udp.is_v6());
+    *parts.name = name;
+    // The kernel only reads what it sends.
+    *parts.iovec = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: all zeroes is valid for this plain struct.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_name = (&raw mut *parts.name).cast();
+    message.msg_namelen = name_len;
+    message.msg_iov = parts.iovec;
+    message.msg_iovlen = 1;
+    let used = cmsg::write(parts.control, to, extras);
+    if used > 0 {
+        message.msg_control = parts.control.as_mut_ptr();
+        message.msg_controllen = used as _;
+    }
+    message
+}
+
+impl Udp {
+    /// Sends one datagram now.
+    ///
+    /// # Errors
+    /// Whatever the kernel says; `WouldBlock` if the send buffer is full.
+    pub fn send(&self, to: &Address, extras: Extras, bytes: &[u8]) -> io::Result<()> {
+        let (mut name, mut control) = (Name::EMPTY, Control::EMPTY);
+        let mut iovec = libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        };
+        let parts = Parts {
+            name: &mut name,
+            control: &mut control,
+            iovec: &mut iovec,
+        };
+        let message = describe(bytes, to, extras, self, parts);
+        loop {
+            // SAFETY: `message` points to `bytes` and this frame, which outlive the call.
+            if unsafe { libc::sendmsg(self.fd(), &raw const message, libc::MSG_DONTWAIT) } >= 0 {
+                return Ok(());
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Sends one datagram, and only counts if that fails.
+    pub(crate) fn send_counted(&self, to: &Address, extras: Extras, bytes: &[u8], counters: &Counters) {
+        match self.send(to, extras, bytes) {
+            Ok(()) => counters.sent.add(1),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => counters.send_dropped_full.add(1),
+            Err(_) => counters.send_failed.add(1),
+        }
+    }
+}
+
+/// Random bits for the spin bit, which nothing depends on but looks: splitmix64, not cryptography.
+#[derive(Debug)]
+pub(crate) struct Spin(AtomicU64);
+
+impl Spin {
+    pub(crate) fn seeded() -> Self {
+        Self(AtomicU64::new(random_u64()))
+    }
+
+    pub(crate) fn next(&self) -> bool {
+        let mut bits = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits >> 63 == 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{SocketAddr, UdpSocket};
+    use std::time::Duration;
+
+    fn local() -> (UdpSocket, Address) {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let address = Address::from(socket.local_addr().unwrap());
+        (socket, address)
+    }
+
+    fn push(batch: &mut SendBatch, to: &Address, byte: u8) {
+        assert!(batch.push(to, |buf| {
+            buf[0] = byte;
+            Some(1)
+        }));
+    }
+
+    #[test]
+    fn one_dead_member_does_not_silence_the_others() {
+        let (receiver, to) = local();
+        let udp = Arc::new(Udp::bind_any(1 << 20).unwrap());
+        let counters = Arc::new(Counters::default());
+        let mut batch = SendBatch::new(udp, Arc::clone(&counters));
+        // Sending to port 0 is refused at once, as an unreachable network would be.
+        let dead = Address::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+        for i in 0..64 {
+            push(
+                &mut batch,
+                if [0, 31, 32, 63].contains(&i) { &dead } else { &to },
+                i,
+            );
+        }
+        let mut heard = Vec::new();
+        for _ in 0..60 {
+            let mut byte = [0];
+            receiver.recv(&mut byte).unwrap();
+            heard.push(byte[0]);
+        }
+        assert_eq!(
+            heard,
+            (0..64)
+                .filter(|i| ![0, 31, 32, 63].contains(i))
+                .collect::<Vec<u8>>()
+        );
+        assert_eq!((counters.sent.value(), counters.send_failed.value()), (60, 4));
+    }
+
+    #[test]
+    fn a_dropped_batch_is_sent() {
+        let (receiver, to) = local();
+        let udp = Arc::new(Udp::bind_any(1 << 20).unwrap());
+        push(&mut SendBatch::new(udp, Arc::default()), &to, 9);
+        let mut byte = [0];
+        receiver.recv(&mut byte).unwrap();
+        assert_eq!(byte, [9]);
+    }
+
+    #[test]
+    fn leaves_from_the_address_it_is_told() {
+        let (receiver, to) = local();
+        for udp in [
+            Udp::bind_any(1 << 16).unwrap(),
+            Udp::bind(([0, 0, 0, 0], 0).into(), crate::udp::Sharing::Alone, 1 << 16).unwrap(),
+        ] {
+            let from = Address::new(to.remote(), Some("127.0.0.9".parse().unwrap()));
+            udp.send(&from, Extras { ttl: Some(5), ecn: 2 }, b"x").unwrap();
+            let (_, seen) = receiver.recv_from(&mut [0; 8]).unwrap();
+            assert_eq!(seen.ip(), from.local().unwrap());
+        }
+    }
+
+    #[test]
+    fn hop_limit_reaches_ipv4_peers_of_a_dual_stack_socket() {
+        let (receiver, to) = local();
+        let on: libc::c_int = 1;
+        // SAFETY: the pointer and length describe one `c_int`.
+        unsafe {
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&receiver);
+            libc::setsockopt(fd, libc::IPPROTO_IP, libc::IP_RECVTTL, (&raw const on).cast(), 4);
+        }
+        let udp = Udp::bind_any(1 << 16).unwrap();
+        udp.send(&to, Extras { ttl: Some(3), ecn: 0 }, b"x").unwrap();
+        assert_eq!(received_ttl(&receiver), Some(3));
+        udp.send(&to, Extras::default(), b"x").unwrap();
+        assert_eq!(received_ttl(&receiver), Some(64));
+    }
+
+    fn received_ttl(receiver: &UdpSocket) -> Option<libc::c_int> {
+        let (mut byte, mut control) = ([0u8; 8], Control::EMPTY);
+        let mut iovec = libc::iovec {
+            iov_base: byte.as_mut_ptr().cast(),
+            iov_len: byte.len(),
+        };
+        // SAFETY: all zeroes is a valid `msghdr`, every pointer set is to memory of this frame, and the data of an
+        // IP_TTL message is one `c_int`.
+        unsafe {
+            let mut message: libc::msghdr = mem::zeroed();
+            message.msg_iov = &raw mut iovec;
+            message.msg_iovlen = 1;
+            message.msg_control = control.as_mut_ptr();
+            message.msg_controllen = Control::LEN as _;
+            let fd = std::os::fd::AsRawFd::as_raw_fd(receiver);
+            assert_eq!(libc::recvmsg(fd, &raw mut message, 0), 1);
+            let header = libc::CMSG_FIRSTHDR(&raw const message).as_ref()?;
+            assert_eq!(
+                (header.cmsg_level, header.cmsg_type),
+                (libc::IPPROTO_IP, libc::IP_TTL)
+            );
+            Some(libc::CMSG_DATA(header).cast::<libc::c_int>().read_unaligned())
+        }
+    }
+}

@@ -1,0 +1,91 @@
+use std::sync::Arc;
+
+use wzp_socket::quic::EndpointSecret;
+use wzp_socket::relay::{BindError, Config, bind, bind_range};
+
+use crate::rig::{Certificate, Relay, Session, client, soon};
+
+#[tokio::test]
+async fn two_hundred_handshakes_from_one_client() {
+    let certificate = Certificate::new();
+    let relay = Relay::start(0, 2, &certificate, &EndpointSecret::random());
+    let socket = client(&certificate);
+    let tasks: Vec<_> = (0..200)
+        .map(|_| {
+            let (socket, certificate, to) = (Arc::clone(&socket), certificate.clone(), relay.address);
+            tokio::spawn(async move { Session::connect(&socket, &certificate, to).await })
+        })
+        .collect();
+    let mut sessions = Vec::new();
+    for task in tasks {
+        sessions.push(soon(task).await.unwrap());
+    }
+    assert_eq!(relay.lanes.len(), 200);
+    for session in &sessions {
+        session.echo_on_lane(b"one of many").await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_is_a_server_on_the_same_socket() {
+    let certificate = Certificate::new();
+    let (alice, bob) = (client(&certificate), client(&certificate));
+    let to = ([127, 0, 0, 1], bob.local_addr().unwrap().port()).into();
+    let connecting = alice
+        .endpoint()
+        .connect_with(certificate.client(), to, "relay.test")
+        .unwrap();
+    let accepting = async { bob.endpoint().accept().await.unwrap().await.unwrap() };
+    let (dialled, accepted) = soon(async { tokio::join!(connecting, accepting) }).await;
+    accepted.send_datagram(b"direct"[..].into()).unwrap();
+    assert_eq!(
+        soon(dialled.unwrap().read_datagram()).await.unwrap(),
+        b"direct"[..]
+    );
+}
+
+#[test]
+fn two_relays_on_one_port_are_refused() {
+    let config = Config {
+        io_threads: 2,
+        ..Config::default()
+    };
+    let first = bind(([127, 0, 0, 1], 0).into(), &config).unwrap();
+    let port = first.local_addr().port();
+    let error = bind(first.local_addr(), &config).unwrap_err();
+    assert!(matches!(error, BindError::NoFreePort { first, last } if (first, last) == (port, port)));
+    let next = bind_range(first.local_addr(), port..=port.saturating_add(50), &config).unwrap();
+    assert_ne!(next.local_addr().port(), port);
+}
+
+/// A relay that comes back with its secret tells its peers at once; half of what it says looks like lane packets.
+#[tokio::test]
+async fn stateless_resets_are_found_in_lane_like_packets() {
+    let certificate = Certificate::new();
+    let secret = EndpointSecret::random();
+    let doomed = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let relay = {
+        let _inside = doomed.enter();
+        Relay::start(0, 1, &certificate, &secret)
+    };
+    let address = relay.address;
+    let socket = client(&certificate);
+    let mut sessions = Vec::new();
+    for _ in 0..16 {
+        sessions.push(Session::connect(&socket, &certificate, address).await);
+    }
+    // Dies without a word: its tasks are never polled again.
+    tokio::task::spawn_blocking(move || drop(doomed)).await.unwrap();
+    drop(relay);
+    let _reborn = Relay::start(address.port(), 1, &certificate, &secret);
+    for session in &mut sessions {
+        let _ = session.echo_on_stream(&[7; 200]).await.unwrap_err();
+        let reason = soon(session.connection.closed()).await;
+        assert!(matches!(reason, quinn::ConnectionError::Reset), "{reason:?}");
+    }
+    assert!(socket.totals().reset_candidates > 0);
+}

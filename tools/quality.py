@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""How much of the speech survived: PESQ-WB, STOI and ESTOI of degraded recordings against their originals.
+
+    quality.py REF DEG [REF DEG ...]     one JSON object a line and pair, on stdout
+
+The delay between the two is found by cross-correlation (of the loudness, where a vocoder left no waveform to
+compare) and taken out. Everything is compared at 16 kHz mono.
+Exit code 0, or 1 when a pair could not be judged (its line then holds "error" instead of figures).
+"""
+
+import argparse
+import json
+import math
+import sys
+import warnings
+
+import numpy
+from pesq import PesqError, pesq
+from pystoi import stoi
+from scipy.io import wavfile
+from scipy.signal import correlate, correlation_lags, fftconvolve, resample_poly
+
+RATE = 16_000
+
+
+def read(path):
+    """Reads a WAV file as mono float at 16 kHz."""
+    rate, samples = wavfile.read(path)
+    if samples.size == 0:
+        raise ValueError(f"{path} holds no samples")
+    if samples.dtype == numpy.uint8:
+        samples = (samples.astype(numpy.float64) - 128) / 128
+    elif numpy.issubdtype(samples.dtype, numpy.integer):
+        samples = samples.astype(numpy.float64) / -float(numpy.iinfo(samples.dtype).min)
+    else:
+        samples = samples.astype(numpy.float64)
+    if samples.ndim == 2:
+        samples = samples.mean(axis=1)
+    if rate != RATE:
+        divisor = math.gcd(rate, RATE)
+        samples = resample_poly(samples, RATE // divisor, rate // divisor)
+    return samples
+
+
+def envelope(samples):
+    """How loud it is around each sample: what a vocoder keeps when it keeps no waveform."""
+    window = numpy.hanning(RATE // 50)
+    loudness = fftconvolve(numpy.abs(samples), window / window.sum(), mode="same")
+    return loudness - loudness.mean()
+
+
+def best_lag(reference, degraded, limit_s):
+    """The lag at which the two agree best, and how well: 1 is the same, 0 is unrelated."""
+    correlation = correlate(degraded, reference, method="fft")
+    lags = correlation_lags(len(degraded), len(reference))
+    near = numpy.abs(lags) <= limit_s * RATE
+    index = numpy.argmax(correlation[near])
+    scale = numpy.linalg.norm(reference) * numpy.linalg.norm(degraded)
+    return int(lags[near][index]), correlation[near][index] / max(scale, 1e-12)
+
+
+def align(reference, degraded, limit_s):
+    """Cuts both to the span they share; returns them and the delay of `degraded` in samples."""
+    delay, likeness = best_lag(reference, degraded, limit_s)
+    if likeness < 0.5:
+        delay, _ = best_lag(envelope(reference), envelope(degraded), limit_s)
+    if delay >= 0:
+        degraded = degraded[delay:]
+    else:
+        reference = reference[-delay:]
+    length = min(len(reference), len(degraded))
+    return reference[:length], degraded[:length], delay
+
+
+def judge(reference_path, degraded_path, limit_s):
+    """The figures of one pair."""
+    reference, degraded, delay = align(read(reference_path), read(degraded_path), limit_s)
+    if len(reference) < RATE // 2:
+        raise ValueError("the two share less than half a second")
+    if not numpy.any(degraded):
+        raise ValueError(f"{degraded_path} is silent")
+    return {
+        "reference": reference_path,
+        "degraded": degraded_path,
+        "delay_ms": round(1000 * delay / RATE, 2),
+        "seconds": round(len(reference) / RATE, 2),
+        "pesq_wb": round(float(pesq(RATE, reference, degraded, "wb")), 3),
+        "stoi": round(float(stoi(reference, degraded, RATE)), 4),
+        "estoi": round(float(stoi(reference, degraded, RATE, extended=True)), 4),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("wav", nargs="+", help="WAV files: reference, degraded, reference, degraded, ...")
+    parser.add_argument("--max-delay", type=float, default=2.0, metavar="S", help="longest delay looked for (2)")
+    parser.add_argument("--mean", action="store_true", help="one more line with the mean of all pairs")
+    options = parser.parse_args()
+    if len(options.wav) % 2:
+        parser.error("files come in pairs: reference, degraded")
+
+    warnings.simplefilter("ignore")
+    results, failed = [], False
+    for reference, degraded in zip(options.wav[::2], options.wav[1::2]):
+        try:
+            result = judge(reference, degraded, options.max_delay)
+            results.append(result)
+        except (OSError, ValueError, PesqError) as error:
+            failed = True
+            result = {"reference": reference, "degraded": degraded, "error": str(error)}
+        print(json.dumps(result), flush=True)
+    if options.mean and results:
+        mean = {key: round(float(numpy.mean([r[key] for r in results])), 4) for key in ("pesq_wb", "stoi", "estoi")}
+        print(json.dumps({"mean_of": len(results), **mean}))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
