@@ -52,6 +52,14 @@ impl Udp {
         Self::from_std(socket.into(), buffer_bytes)
     }
 
+    /// Binds a socket that shares its port with nobody.
+    ///
+    /// # Errors
+    /// Whatever the kernel says; `AddrInUse` if somebody else holds the port.
+    pub fn bind_alone(address: SocketAddr, buffer_bytes: usize) -> io::Result<Self> {
+        Self::bind(address, Sharing::Alone, buffer_bytes)
+    }
+
     /// Binds a dual-stack socket to a random port, or an IPv4 one where IPv6 is missing.
     pub(crate) fn bind_any(buffer_bytes: usize) -> io::Result<Self> {
         let v6 = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0));
@@ -171,7 +179,7 @@ impl Udp {
     }
 
     /// Waits until there is something to read here or at `wake`, or `timeout` is over.
-    pub(crate) fn wait(&self, wake: Option<RawFd>, timeout: Duration) {
+    pub fn wait(&self, wake: Option<RawFd>, timeout: Duration) {
         let poll = |fd| libc::pollfd {
             fd,
             events: libc::POLLIN,

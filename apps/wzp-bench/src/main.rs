@@ -1,1 +1,27 @@
-fn main() {}
+//! Measures WZP. One subcommand per file; each prints for people, or JSON with `--json`.
+
+mod cpu;
+mod floor;
+mod load;
+mod report;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// What the kernel alone costs: bare sendto, and forwarding without crypto
+    Floor(floor::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Floor(args) => floor::run(args),
+    }
+}
