@@ -47,7 +47,7 @@ struct Slot {
 impl SendBatch {
     /// An empty batch that sends through `udp`. Any thread may have its own.
     pub fn new(udp: Arc<Udp>, counters: Arc<Counters>) -> Self {
-        let nowhere = Address::from(std::net::SocketAddr::from(([0, 0, 0, 0], 0)));
+        let nowhere = Address::new(std::net::SocketAddr::from(([0, 0, 0, 0], 0)), None);
         let empty = Slot {
             bytes: [0; MAX_SENT],
             len: 0,
@@ -345,7 +345,7 @@ mod tests {
     fn local() -> (UdpSocket, Address) {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        let address = Address::from(socket.local_addr().unwrap());
+        let address = Address::new(socket.local_addr().unwrap(), None);
         (socket, address)
     }
 
@@ -363,7 +363,7 @@ mod tests {
         let counters = Arc::new(Counters::default());
         let mut batch = SendBatch::new(udp, Arc::clone(&counters));
         // Sending to port 0 is refused at once, as an unreachable network would be.
-        let dead = Address::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let dead = Address::new(SocketAddr::from(([127, 0, 0, 1], 0)), None);
         for i in 0..64 {
             push(
                 &mut batch,

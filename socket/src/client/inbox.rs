@@ -187,7 +187,7 @@ mod tests {
     fn incoming(counter: u64) -> Incoming {
         Incoming {
             lane: LaneKey::test(1),
-            from: Address::from(std::net::SocketAddr::from(([192, 0, 2, 1], 9))),
+            from: Address::new(std::net::SocketAddr::from(([192, 0, 2, 1], 9)), None),
             counter,
             newest: true,
             packet_len: 30,

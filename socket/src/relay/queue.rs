@@ -170,7 +170,7 @@ mod tests {
 
     fn push(queue: &Queue, counters: &Counters, first: u8, len: usize) {
         let mut bytes = vec![first; len];
-        let from = Address::from(std::net::SocketAddr::from(([192, 0, 2, 1], 9)));
+        let from = Address::new(std::net::SocketAddr::from(([192, 0, 2, 1], 9)), None);
         queue.push(
             &Datagram {
                 from,

@@ -230,7 +230,7 @@ impl Session {
             AEAD,
             LaneId::new(&id).unwrap(),
         );
-        let to = Address::from(to);
+        let to = Address::new(to, None);
         Self {
             socket: Arc::clone(socket),
             connection,

@@ -24,11 +24,6 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// Packets that leave the forwarder for one that comes in.
-    pub(crate) const fn fan_out(self) -> u32 {
-        self.members - 1
-    }
-
     /// Packets a second into the forwarder, at 50 from each talker.
     pub(crate) const fn packets_per_second(self) -> u32 {
         self.rooms * self.talkers * 50
@@ -57,7 +52,11 @@ impl Rooms {
             let socket = Udp::bind_alone(any, BUFFER_BYTES).context("binding a room's socket")?;
             let port = socket.local_addr().context("asking for a room's port")?.port();
             let member = |i| SocketAddr::from((Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + i), port));
-            addresses.extend((0..shape.members).map(member).map(Address::from));
+            addresses.extend(
+                (0..shape.members)
+                    .map(member)
+                    .map(|address| Address::new(address, None)),
+            );
             sockets.push(Arc::new(socket));
         }
         Ok(Self {
