@@ -17,9 +17,11 @@
 
 mod aead;
 mod counter;
+mod direct;
 mod generations;
 mod id;
 mod line;
+mod numbers;
 mod opener;
 mod protect;
 mod sealer;
@@ -31,7 +33,9 @@ pub mod demux;
 pub mod path;
 
 pub use aead::Aead;
+pub use direct::{DirectKeys, DirectSender};
 pub use id::LaneId;
+pub use numbers::LaneNumbers;
 pub use opener::{OpenError, Opened, Opener};
 pub use sealer::{SealError, Sealer};
 pub use secret::{Direction, EXPORTER_LABEL, Secret, exporter_context};
