@@ -34,7 +34,7 @@ pub(super) static OPUS_24K: Settings = Settings {
     decoder_complexity: 5,
 };
 
-/// 6 kbps, 40 ms.
+/// 6 kbps, 40 ms: libopus makes it narrowband whatever is asked for, see `docs/adr/0003`.
 pub(super) static OPUS_6K: Settings = Settings {
     frame_samples: 1_920,
     frame_bytes: 30,
