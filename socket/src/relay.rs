@@ -8,7 +8,7 @@
 //! [`bind`], then [`Bound::endpoint`] for QUIC (inside tokio), then [`Bound::start`] for the threads.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -111,7 +111,7 @@ pub fn bind_range(
     let (first, last) = (*ports.start(), *ports.end());
     for port in ports {
         let address = SocketAddr::new(address.ip(), port);
-        match Udp::bind(address, Sharing::First, config.buffer_bytes) {
+        match bind_first(address, config.buffer_bytes) {
             Ok(udp) => {
                 return join_threads(udp, config).map_err(|source| BindError::System { address, source });
             }
@@ -128,6 +128,19 @@ pub fn bind_range(
 /// As [`bind_range`].
 pub fn bind(address: SocketAddr, config: &Config) -> Result<Bound, BindError> {
     bind_range(address, address.port()..=address.port(), config)
+}
+
+/// Every address of both families, where the host has IPv6; of IPv4 where not.
+fn bind_first(address: SocketAddr, buffer_bytes: usize) -> io::Result<Udp> {
+    match Udp::bind(address, Sharing::First, buffer_bytes) {
+        Err(error)
+            if address.ip() == Ipv6Addr::UNSPECIFIED && error.raw_os_error() == Some(libc::EAFNOSUPPORT) =>
+        {
+            let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+            Udp::bind(v4, Sharing::First, buffer_bytes)
+        }
+        result => result,
+    }
 }
 
 fn join_threads(first: Udp, config: &Config) -> io::Result<Bound> {

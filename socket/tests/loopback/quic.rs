@@ -1,3 +1,4 @@
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use wzp_socket::quic::EndpointSecret;
@@ -42,6 +43,32 @@ async fn a_client_is_a_server_on_the_same_socket() {
         soon(dialled.unwrap().read_datagram()).await.unwrap(),
         b"direct"[..]
     );
+}
+
+/// On a dual-stack socket IPv4 peers have mapped addresses, for quinn alone.
+#[tokio::test]
+async fn a_dual_stack_relay_serves_both_families_and_dials_itself() {
+    let certificate = Certificate::new();
+    let any = "[::]:0".parse().unwrap();
+    let relay = Relay::start_at(any, 2, &certificate, &EndpointSecret::random());
+    let port = relay.address.port();
+    let socket = client(&certificate);
+    // An address that the routing table would not choose: answers must come from where the question went.
+    let mut ips = vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 3, 2, 1])];
+    if std::net::UdpSocket::bind("[::1]:0").is_ok() {
+        ips.push(Ipv6Addr::LOCALHOST.into());
+    }
+    for ip in ips {
+        let mut session = Session::connect(&socket, &certificate, (ip, port).into()).await;
+        session.echo_on_lane(b"either family").await;
+        session.echo_on_stream(b"either family").await.unwrap();
+    }
+    let other = Relay::start(0, 1, &certificate, &EndpointSecret::random());
+    let dialled = relay
+        .endpoint
+        .connect_with(certificate.client(), other.address, "relay.test")
+        .unwrap();
+    soon(dialled).await.unwrap();
 }
 
 #[test]

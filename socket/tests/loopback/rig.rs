@@ -96,7 +96,7 @@ pub(crate) struct Relay {
     pub(crate) running: Running,
     /// One message for each lane that ended with its connection.
     pub(crate) ended: mpsc::UnboundedReceiver<()>,
-    _endpoint: quinn::Endpoint,
+    pub(crate) endpoint: quinn::Endpoint,
 }
 
 impl Relay {
@@ -107,11 +107,20 @@ impl Relay {
         certificate: &Certificate,
         secret: &EndpointSecret,
     ) -> Self {
+        Self::start_at(([127, 0, 0, 1], port).into(), threads, certificate, secret)
+    }
+
+    pub(crate) fn start_at(
+        address: SocketAddr,
+        threads: usize,
+        certificate: &Certificate,
+        secret: &EndpointSecret,
+    ) -> Self {
         let config = relay::Config {
             io_threads: threads,
             ..relay::Config::default()
         };
-        let bound = relay::bind(([127, 0, 0, 1], port).into(), &config).unwrap();
+        let bound = relay::bind(address, &config).unwrap();
         let address = bound.local_addr();
         let endpoint = bound
             .endpoint(endpoint_config(secret), Some(certificate.server()))
@@ -137,7 +146,7 @@ impl Relay {
             lanes,
             running,
             ended,
-            _endpoint: endpoint,
+            endpoint,
         }
     }
 }
