@@ -90,7 +90,7 @@ impl Group {
             outbox: VecDeque::new(),
             events: VecDeque::new(),
         };
-        group.learn_own_key();
+        group.learn_own_key(Instant::ZERO);
         group
     }
 
@@ -121,7 +121,8 @@ impl Group {
         };
         self.held.forget(sender);
         self.event(Event::MemberLeft { sender });
-        if member.was_given_a_key() {
+        // Whoever lacks the newest generation cannot learn it any more.
+        if member.given == Some(self.sealer.newest().generation) {
             self.schedule_rotation(now);
         }
     }

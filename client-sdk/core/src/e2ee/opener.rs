@@ -27,6 +27,8 @@ pub(super) struct Opener {
     source: Window,
     repair: Window,
     decompressor: Decompressor,
+    /// When a key was last installed or a packet opened.
+    alive_at: Instant,
 }
 
 struct Generation {
@@ -56,11 +58,17 @@ impl Opener {
             source: Window::new(),
             repair: Window::new(),
             decompressor: Decompressor::new(),
+            alive_at: Instant::ZERO,
         }
     }
 
     /// Takes a key that the member gave us, with its counters at that moment.
-    pub(super) fn install(&mut self, chain: Chain, counters: [u64; 2]) -> Result<(), Misbehaviour> {
+    pub(super) fn install(
+        &mut self,
+        now: Instant,
+        chain: Chain,
+        counters: [u64; 2],
+    ) -> Result<(), Misbehaviour> {
         match self
             .generations
             .iter()
@@ -69,6 +77,7 @@ impl Opener {
             Some(known) => agree(&known.chain, &chain)?,
             None => self.insert(chain),
         }
+        self.alive_at = now;
         let [source, repair] = counters;
         self.source.expect(source);
         self.repair.expect(repair);
@@ -92,6 +101,7 @@ impl Opener {
         let sealed = packet.get_mut(header_len..).ok_or(OpenError::Failed)?;
         let len = self.unseal(now, Epoch(header.epoch), stream, counter, &aad, sealed)?;
 
+        self.alive_at = now;
         self.window_mut(stream).mark(counter);
         if header_len == FULL_LEN {
             self.decompressor.accept(&header);
@@ -145,13 +155,17 @@ impl Opener {
                 .map_err(failed)?
                 .len());
         }
+        Err(self.no_key(now, epoch))
+    }
+
+    /// Five bits do not tell a key that is gone from one far ahead, so that "old" is believed only of a member
+    /// that was understood a moment ago: of any other, the key is asked for.
+    fn no_key(&self, now: Instant, epoch: Epoch) -> OpenError {
+        let recent = now < self.alive_at + GRACE * 2;
         match self.generations.first() {
-            Some(newest)
-                if epoch.is_of(newest.chain.generation) || epoch.is_before(newest.chain.generation) =>
-            {
-                Err(OpenError::OldEpoch)
-            }
-            _ => Err(OpenError::NoKeyYet),
+            Some(newest) if epoch.is_of(newest.chain.generation) => OpenError::OldEpoch,
+            Some(newest) if recent && epoch.is_before(newest.chain.generation) => OpenError::OldEpoch,
+            _ => OpenError::NoKeyYet,
         }
     }
 

@@ -38,7 +38,7 @@ impl Group {
         let eager = !self.members.is_empty() && (self.is_small() || speaking);
         self.sealer
             .stage(secret, if eager { now + SWITCH_AFTER } else { now });
-        self.learn_own_key();
+        self.learn_own_key(now);
         self.undelivered = true;
         if eager {
             self.hand_out(now);
@@ -100,11 +100,11 @@ impl Group {
         }
     }
 
-    pub(super) fn learn_own_key(&mut self) {
+    pub(super) fn learn_own_key(&mut self, now: Instant) {
         // Nobody but us gives us our own key, so it never contradicts itself.
         let _ = self
             .echo
-            .install(self.sealer.newest().clone(), self.sealer.counters());
+            .install(now, self.sealer.newest().clone(), self.sealer.counters());
     }
 
     fn epoch_changed(&mut self) {

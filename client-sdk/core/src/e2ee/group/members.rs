@@ -71,10 +71,6 @@ impl Member {
         }
     }
 
-    pub(super) fn was_given_a_key(&self) -> bool {
-        self.given.is_some()
-    }
-
     pub(super) fn lacks(&self, generation: u32) -> bool {
         self.standing != Standing::Withheld && self.given != Some(generation)
     }

@@ -86,7 +86,7 @@ impl Group {
         let greeting = matches!(received.body, Body::Greeting);
         match received.body {
             Body::Greeting | Body::Answer => {}
-            Body::Key { chain, counters } => self.learn_key(from, chain, counters),
+            Body::Key { chain, counters } => self.learn_key(now, from, chain, counters),
             Body::Request { failed } => self.answer(now, from, failed),
         }
         // Whatever was queued meanwhile carries the acknowledgement as well.
@@ -95,11 +95,11 @@ impl Group {
         }
     }
 
-    fn learn_key(&mut self, from: SenderId, chain: Chain, counters: [u64; 2]) {
+    fn learn_key(&mut self, now: Instant, from: SenderId, chain: Chain, counters: [u64; 2]) {
         let Some(member) = self.members.get_mut(&from) else {
             return;
         };
-        match member.opener.install(chain, counters) {
+        match member.opener.install(now, chain, counters) {
             Ok(()) => {
                 member.keyed();
                 self.held.release(from);

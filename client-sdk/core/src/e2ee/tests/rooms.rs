@@ -276,6 +276,28 @@ fn asking_again_heals_a_lost_key_and_nobody_is_deaf_in_silence() {
 }
 
 #[test]
+fn missing_many_generations_is_not_taken_for_old_packets() {
+    let mut relay = Relay::new(16);
+    let (a, b) = (relay.join(1), relay.join(2));
+    relay.run_ms(500);
+    relay.assert_all_hear_all();
+    relay.drops = |delivery| matches!(delivery, Delivery::Message(from, _) if from.get() == 1);
+    for _ in 0..20 {
+        let guest = relay.join(3);
+        relay.run_ms(600);
+        relay.leave(guest);
+        relay.run_ms(1_000);
+    }
+    relay.drops = |_| false;
+    for _ in 0..20 {
+        relay.speak(a, "twenty later");
+        relay.run_ms(100);
+    }
+    relay.run_ms(1_000);
+    assert!(relay.heard(b, "twenty later"), "{:?}", relay.client(b).errors);
+}
+
+#[test]
 fn a_silent_hour_does_not_lose_the_counter() {
     let mut relay = Relay::new(11);
     let (a, b) = (relay.join(1), relay.join(2));
