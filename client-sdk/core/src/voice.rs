@@ -4,8 +4,14 @@
 //! 10 ms, 480 samples.
 
 pub mod codec;
+pub mod comfort;
+pub mod drift;
 pub mod fec;
+pub mod jitter;
 pub mod mode;
 pub mod quality;
+pub mod receiver;
 pub mod sender;
+pub mod sim;
+pub mod stretch;
 pub mod vad;
