@@ -84,15 +84,15 @@ fn send(blocks: &[([f32; TICK_SAMPLES], f32)], tier: Tier, pauses: Pauses) -> (V
 #[test]
 fn no_word_loses_its_beginning_and_half_of_the_bytes_are_saved() {
     let blocks = denoised(conversation());
-    // 16 dB below speech at -26 dBov: softer than its softest sounds, louder than what is left of the noise.
+    // 20 dB below speech at -26 dBov: softer than its softest sounds, just louder than what is left of the noise.
     let audible: Vec<_> = blocks
         .iter()
-        .map(|(block, _)| vad::dbov(vad::power(block)) > -42.0)
+        .map(|(block, _)| vad::dbov(vad::power(block)) > -46.0)
         .collect();
     // A word begins after at least 100 ms of nothing.
     let begins = |i: &usize| audible[*i] && *i >= 10 && !audible[i - 10..*i].contains(&true);
     let words: Vec<_> = (0..audible.len()).filter(begins).collect();
-    assert!(words.len() >= 40, "{}", words.len());
+    assert!(words.len() >= 35, "{}", words.len());
     for tier in Tier::ALL {
         let (sent, suppressed) = send(&blocks, tier, Pauses::Suppress);
         let (_, everything) = send(&blocks, tier, Pauses::Send);
