@@ -44,6 +44,14 @@ struct Slot {
     extras: Extras,
 }
 
+impl Slot {
+    fn address(&mut self, len: usize, to: Address, extras: Extras) {
+        self.len = len;
+        self.to = to;
+        self.extras = extras;
+    }
+}
+
 impl SendBatch {
     /// An empty batch that sends through `udp`. Any thread may have its own.
     pub fn new(udp: Arc<Udp>, counters: Arc<Counters>) -> Self {
@@ -84,13 +92,8 @@ impl SendBatch {
         let Some(len) = write(&mut slot.bytes).filter(|len| *len <= MAX_SENT) else {
             return false;
         };
-        slot.len = len;
-        slot.to = *to;
-        slot.extras = extras;
-        self.filled += 1;
-        if self.filled == BATCH {
-            self.flush();
-        }
+        slot.address(len, *to, extras);
+        self.keep();
         true
     }
 
@@ -98,36 +101,53 @@ impl SendBatch {
     ///
     /// `false` if the lane may not send it now, which is counted.
     pub fn seal(&mut self, lane: &Outgoing, write: impl FnOnce(&mut [u8]) -> Option<usize>) -> bool {
-        let spin = self.spin.next();
-        let counters = Arc::clone(&self.counters);
-        let to = lane.address();
-        self.push(&to, |buf| {
-            let len = write(room(&lane.sealer, buf)?)?;
-            refused(lane.sealer.seal(buf, len, spin), &counters)
-        })
+        self.seal_to(lane, &lane.address(), write)
     }
 
-    /// Appends a PING or PONG to `to`, which need not be the lane's trusted address, and returns its counter.
+    /// Appends a PING to `to`, which need not be the lane's trusted address, and returns its counter.
     pub fn seal_ping(
         &mut self,
         now: Instant,
         lane: &Outgoing,
         to: &Address,
         extras: Extras,
-        datagram: &[u8],
+        ping: &[u8],
     ) -> Option<u64> {
-        let spin = self.spin.next();
-        let counters = Arc::clone(&self.counters);
-        let mut counter = None;
-        self.push_with(to, extras, |buf| {
-            room(&lane.sealer, buf)?
-                .get_mut(..datagram.len())?
-                .copy_from_slice(datagram);
-            let (len, taken) = refused(lane.sealer.seal_ping(now, buf, datagram.len(), spin), &counters)?;
-            counter = Some(taken);
-            Some(len)
-        });
-        counter
+        let slot = self.slots.get_mut(self.filled)?;
+        room(&lane.sealer, &mut slot.bytes)?
+            .get_mut(..ping.len())?
+            .copy_from_slice(ping);
+        let sealed = lane
+            .sealer
+            .seal_ping(now, &mut slot.bytes, ping.len(), self.spin.next());
+        let (len, counter) = refused(sealed, &self.counters)?;
+        slot.address(len, *to, extras);
+        self.keep();
+        Some(counter)
+    }
+
+    /// Appends a lane packet to `to` instead of the trusted address: PONGs, and media while an address moves.
+    ///
+    /// `false` if the lane may not send it now, which is counted.
+    pub fn seal_to(
+        &mut self,
+        lane: &Outgoing,
+        to: &Address,
+        write: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> bool {
+        let Some(slot) = self.slots.get_mut(self.filled) else {
+            return false;
+        };
+        let Some(len) = room(&lane.sealer, &mut slot.bytes).and_then(write) else {
+            return false;
+        };
+        let sealed = lane.sealer.seal(&mut slot.bytes, len, self.spin.next());
+        let Some(len) = refused(sealed, &self.counters) else {
+            return false;
+        };
+        slot.address(len, *to, Extras::default());
+        self.keep();
+        true
     }
 
     /// How many datagrams wait for [`flush`](Self::flush).
@@ -138,6 +158,14 @@ impl SendBatch {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.filled == 0
+    }
+
+    /// Keeps the slot that was just written.
+    fn keep(&mut self) {
+        self.filled += 1;
+        if self.filled == BATCH {
+            self.flush();
+        }
     }
 
     /// Hands everything to the kernel. Never waits.
