@@ -72,8 +72,8 @@ pub enum Misbehaviour {
     /// A key of small order.
     #[error("an unusable key")]
     WeakKey,
-    /// Our own announcement came back as somebody else.
-    #[error("our own announcement was reflected")]
+    /// Our own announcement came back as somebody else, or somebody else came under our id.
+    #[error("our own announcement or id was given to another member")]
     Reflected,
     /// An announcement, or a message made for one, that was already used up.
     #[error("an old handshake was replayed")]

@@ -131,6 +131,9 @@ impl Group {
         if announcement.len() > MAX_ANNOUNCEMENT_BYTES {
             return Err(Misbehaviour::Malformed);
         }
+        if self.me == Some(sender) {
+            return Err(Misbehaviour::Reflected);
+        }
         let announced = Announcement::parse(&self.room, announcement)?;
         if announced.id == self.mine.id || announced.ephemeral == self.mine.ephemeral {
             return Err(Misbehaviour::Reflected);

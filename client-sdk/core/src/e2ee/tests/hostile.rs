@@ -138,6 +138,14 @@ fn our_own_announcement_reflected() {
         Delivery::MemberJoined(id(9), bytes),
         Misbehaviour::Reflected,
     );
+    let room = RoomName::parse("standup").unwrap();
+    let other = Group::new(&identity(4), &room, &mut ChaCha8Rng::seed_from_u64(1));
+    let bytes = other.announcement().to_vec();
+    assert_refused(
+        &mut relay,
+        Delivery::MemberJoined(id(1), bytes),
+        Misbehaviour::Reflected,
+    );
 }
 
 #[test]
