@@ -6,6 +6,7 @@
 //! nothing after it was played; playing simply goes on later, and catches up by stretching.
 
 mod delay;
+mod histogram;
 mod slots;
 mod steer;
 

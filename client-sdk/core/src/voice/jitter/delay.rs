@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use wzp_wire::Instant;
 
+use super::histogram::{BUCKET, Histogram};
+
 /// Arrivals are judged by the slowest of each interval, as NetEq does.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// Weight that the past keeps at each interval: half of it is forgotten in 20 s.
@@ -243,81 +245,6 @@ impl Delay {
             self.target = wanted.max(self.target - micros(self.config.step));
             self.rested = now;
         }
-    }
-}
-
-/// Width of a bucket in microseconds.
-const BUCKET: i64 = 5_000;
-const BUCKETS: usize = 256;
-
-/// Weights of offsets in buckets of 5 ms, over 1.28 s.
-#[derive(Debug)]
-struct Histogram {
-    weights: [f32; BUCKETS],
-    total: f32,
-    /// Lower edge of the first bucket.
-    origin: i64,
-}
-
-impl Histogram {
-    fn new() -> Self {
-        Self {
-            weights: [0.0; BUCKETS],
-            total: 0.0,
-            origin: 0,
-        }
-    }
-
-    fn clear(&mut self, origin: i64) {
-        *self = Self {
-            origin,
-            ..Self::new()
-        };
-    }
-
-    /// Adds weight at an offset; one beyond the ends counts at the end.
-    fn add(&mut self, offset: i64, weight: f32) {
-        let bucket = (offset - self.origin)
-            .div_euclid(BUCKET)
-            .clamp(0, BUCKETS as i64 - 1);
-        self.weights[bucket as usize] += weight;
-        self.total += weight;
-    }
-
-    fn scale(&mut self, by: f32) {
-        self.weights.iter_mut().for_each(|weight| *weight *= by);
-        self.total *= by;
-    }
-
-    /// Upper edge of the bucket by which `share` of the weight is reached.
-    fn quantile(&self, share: f32) -> Option<i64> {
-        let wanted = share * self.weights.iter().sum::<f32>();
-        let mut sum = 0.0;
-        let reached = self.weights.iter().position(|weight| {
-            sum += weight;
-            sum >= wanted && sum > 0.0
-        })?;
-        Some(self.origin + (reached as i64 + 1) * BUCKET)
-    }
-
-    /// Keeps the buckets around the fastest path as it moves.
-    fn follow(&mut self, base: i64) {
-        let shift = (base - self.origin).div_euclid(BUCKET) - 10;
-        let by = shift.unsigned_abs().min(BUCKETS as u64) as usize;
-        if shift >= 10 {
-            let folded: f32 = self.weights[..by].iter().sum();
-            self.weights.copy_within(by.., 0);
-            self.weights[BUCKETS - by..].fill(0.0);
-            self.weights[0] += folded;
-        } else if shift <= -10 {
-            let folded: f32 = self.weights[BUCKETS - by..].iter().sum();
-            self.weights.copy_within(..BUCKETS - by, by);
-            self.weights[..by].fill(0.0);
-            self.weights[BUCKETS - 1] += folded;
-        } else {
-            return;
-        }
-        self.origin += shift * BUCKET;
     }
 }
 
