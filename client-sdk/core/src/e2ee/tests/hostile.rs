@@ -285,13 +285,27 @@ fn media_under_another_members_id_or_in_another_room() {
         relay.client(id(1)).errors.last(),
         Some(&(id(2), OpenError::Duplicate))
     );
+}
 
-    let mut elsewhere = room();
+#[test]
+fn media_and_messages_of_another_room_with_the_same_members_and_ids() {
+    let (mut relay, mut elsewhere) = (room(), Relay::new(2));
+    for seed in 1..=3 {
+        elsewhere.join(seed);
+    }
+    elsewhere.run_ms(1_000);
     let now = elsewhere.now;
     let packet = seal(&mut elsewhere.client(id(2)).group, now, 99_999_360, b"elsewhere");
-    elsewhere.leave(id(3));
-    relay.deliver(id(3), Delivery::Media(id(2), packet));
-    relay.run_ms(100);
+    relay.deliver(id(1), Delivery::Media(id(2), packet));
+    assert!(!relay.heard(id(1), "elsewhere"));
+    let message = message(&mut elsewhere);
+    assert_refused(
+        &mut relay,
+        Delivery::Message(id(2), message),
+        Misbehaviour::ReplayedHandshake,
+    );
+    relay.run_ms(2_000);
+    relay.assert_all_hear_all();
 }
 
 #[test]
