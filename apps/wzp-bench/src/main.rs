@@ -2,6 +2,7 @@
 
 mod cpu;
 mod floor;
+mod link;
 mod load;
 mod report;
 
@@ -18,10 +19,13 @@ struct Cli {
 enum Command {
     /// What the kernel alone costs: bare sendto, and forwarding without crypto
     Floor(floor::Args),
+    /// A bad link to test with: a UDP proxy that loses, delays and reorders
+    Link(link::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Floor(args) => floor::run(args),
+        Command::Link(args) => link::run(args),
     }
 }
