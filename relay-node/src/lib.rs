@@ -1,1 +1,67 @@
-//! The WZP relay: forwards sealed media between the members of a room.
+//! The WZP relay: a QUIC server that forwards sealed media between the members of rooms.
+//!
+//! ```text
+//! IO threads (one socket each)      media ──▶ core::forward ──▶ lanes, QUIC datagrams, trunks
+//!      │ QUIC packets                 ▲ FanOut, swapped
+//!      ▼                              │
+//! quinn endpoint ──▶ doors ──▶ session (a task each) ──▶ hall (core::Rooms behind one lock)
+//!                                        └──▶ upstream, probes: the same, as the client of another relay
+//! ```
+//!
+//! [`Config`] says everything, [`Relay::bind`] binds, [`Relay::run`] serves until a signal.
+
+mod banner;
+mod beside;
+mod cert;
+mod config;
+mod doors;
+mod frames;
+mod hall;
+mod http;
+mod lanes;
+mod logging;
+mod media;
+mod metrics;
+mod outbound;
+mod port;
+mod probes;
+mod random;
+mod relay;
+mod session;
+mod signals;
+mod tls;
+mod upstream;
+
+pub use banner::{AccessShown, Banner};
+pub use cert::{Certificate, CertificateError};
+pub use config::{
+    Access, Args, CertificateFiles, Config, ConfigError, Fingerprint, Forward, Limits, Log, Target,
+};
+pub use relay::Relay;
+
+use std::process::ExitCode;
+
+/// The whole program: reads the command line, says where it listens, serves until a signal says stop.
+pub fn main() -> ExitCode {
+    let config = match Config::from_command_line() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    logging::start(&config.log);
+    match serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("wzp-relay: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let relay = Relay::bind(config).await?;
+        print!("{}", relay.banner());
+        relay.run().await
+    })
+}

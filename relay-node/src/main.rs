@@ -1,1 +1,5 @@
-fn main() {}
+//! See the library for what this does.
+
+fn main() -> std::process::ExitCode {
+    wzp_relay::main()
+}

@@ -34,6 +34,15 @@ impl Rate {
         }
     }
 
+    /// `per_minute` in the long run, `burst` at once; both at least 1.
+    pub fn per_minute(per_minute: u32, burst: u32) -> Self {
+        let interval_us = (60_000_000 / u64::from(per_minute.max(1))).max(1);
+        Self {
+            interval_us,
+            depth_us: interval_us * u64::from(burst.max(1)),
+        }
+    }
+
     /// The word of a bucket after taking `n`, or how long to wait for that.
     fn take(self, word: u64, now: Instant, n: u32) -> Result<u64, Duration> {
         let now = now.as_micros();

@@ -53,8 +53,15 @@ pub struct TrunkId(pub u64);
 pub enum Via<P> {
     /// Its own connection to this relay.
     Direct(P),
-    /// The connection of another relay.
-    Trunk(TrunkId, P),
+    /// Another relay.
+    Trunk {
+        /// The session with that relay.
+        id: TrunkId,
+        /// The connection with it.
+        port: P,
+        /// What stands for the member in the trunks that the other relay sends.
+        handle: u16,
+    },
 }
 
 /// Somebody in a room.
@@ -85,7 +92,7 @@ impl<P> Member<P> {
     pub fn trunk(&self) -> Option<TrunkId> {
         match self.via {
             Via::Direct(_) => None,
-            Via::Trunk(id, _) => Some(id),
+            Via::Trunk { id, .. } => Some(id),
         }
     }
 }
@@ -106,7 +113,7 @@ pub enum JoinError {
 pub struct Rooms<P> {
     config: Config,
     rooms: BTreeMap<RoomName, Room<P>>,
-    handles: Handles,
+    handles: Handles<(RoomName, SenderId)>,
     publications: Publications,
     members: usize,
 }
@@ -161,7 +168,7 @@ impl<P: Clone> Rooms<P> {
         }
         let sender = entry.free_sender(rng, preferred);
         entry.insert(sender, member);
-        entry.hand_out(&mut self.handles);
+        entry.hand_out(room, &mut self.handles);
         self.members += 1;
         self.publications.changed(now, room);
         Ok(sender)
@@ -201,6 +208,11 @@ impl<P: Clone> Rooms<P> {
     /// One member.
     pub fn member(&self, room: &RoomName, sender: SenderId) -> Option<&Member<P>> {
         self.rooms.get(room)?.members.get(&sender)
+    }
+
+    /// The member that `handle`, one of ours, stands for.
+    pub fn of_handle(&self, handle: u16) -> Option<&(RoomName, SenderId)> {
+        self.handles.find(handle)
     }
 
     /// The members of a room in the order of their numbers; none if there is no such room.
@@ -269,7 +281,7 @@ impl<P: Clone> Room<P> {
     }
 
     fn insert(&mut self, sender: SenderId, member: Member<P>) {
-        if let Via::Trunk(id, port) = &member.via {
+        if let Via::Trunk { id, port, .. } = &member.via {
             let new = || Trunk {
                 port: port.clone(),
                 members: 0,
@@ -293,14 +305,16 @@ impl<P: Clone> Room<P> {
     }
 
     /// Downstream, every member of ours will be told to the upstream; upstream, everybody is told to every trunk.
-    fn hand_out(&mut self, handles: &mut Handles) {
+    fn hand_out(&mut self, room: &RoomName, handles: &mut Handles<(RoomName, SenderId)>) {
         let side = handles.side();
         if side == Side::Upstream && self.trunks.is_empty() {
             return;
         }
-        let without = self.members.values_mut().filter(|member| member.handle.is_none());
-        for member in without.filter(|member| side == Side::Upstream || member.trunk().is_none()) {
-            member.handle = handles.take();
+        for (&sender, member) in &mut self.members {
+            let told = side == Side::Upstream || member.trunk().is_none();
+            if told && member.handle.is_none() {
+                member.handle = handles.take((room.clone(), sender));
+            }
         }
     }
 
@@ -313,7 +327,7 @@ impl<P: Clone> Room<P> {
                     port: port.clone(),
                     to: To::Member(sender),
                 }),
-                Via::Trunk(..) => None,
+                Via::Trunk { .. } => None,
             });
         let trunks = self.trunks.iter().map(|(&id, trunk)| Outlet {
             port: trunk.port.clone(),

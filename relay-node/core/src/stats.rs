@@ -108,10 +108,10 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// `packets` packets of `len` bytes each.
-    pub fn add(&self, packets: usize, len: usize) {
+    /// `packets` packets of `bytes` bytes together.
+    pub fn add(&self, packets: usize, bytes: usize) {
         self.packets.add(widen(packets));
-        self.bytes.add(widen(packets.saturating_mul(len)));
+        self.bytes.add(widen(bytes));
     }
 }
 
@@ -180,6 +180,8 @@ pub struct Counters {
     pub forward_latency_us: Histogram<12>,
     /// PINGs answered.
     pub pings: Counter,
+    /// Lanes that moved to an address which had proven itself.
+    pub moved: Counter,
     /// Rounds of the loop; it lives as long as this moves.
     pub ticks: Counter,
 }
@@ -194,6 +196,7 @@ impl Default for Counters {
             fan_out: Histogram::new(FAN_OUT_BOUNDS),
             forward_latency_us: Histogram::new(LATENCY_BOUNDS_US),
             pings: Counter::default(),
+            moved: Counter::default(),
             ticks: Counter::default(),
         }
     }
@@ -208,12 +211,17 @@ impl Counters {
 
     /// `copies` copies of a packet of `len` bytes went out.
     pub fn send(&self, leg: Leg, copies: usize, len: usize) {
+        self.send_all(leg, copies, copies.saturating_mul(len));
+    }
+
+    /// `packets` packets of `bytes` bytes together went out.
+    pub fn send_all(&self, leg: Leg, packets: usize, bytes: usize) {
         let [client, mesh] = &self.sent;
-        pick(leg, client, mesh).add(copies, len);
+        pick(leg, client, mesh).add(packets, bytes);
     }
 
     /// `n` packets or copies were dropped.
-    pub fn drop(&self, why: Dropped, n: u64) {
+    pub fn discard(&self, why: Dropped, n: u64) {
         if let Some(counter) = self.dropped.get(why as usize) {
             counter.add(n);
         }
@@ -250,7 +258,7 @@ mod tests {
     fn each_reason_has_a_counter_and_a_label_of_its_own() {
         let counters = Counters::default();
         for (n, why) in Dropped::ALL.into_iter().enumerate() {
-            counters.drop(why, n as u64 + 1);
+            counters.discard(why, n as u64 + 1);
         }
         for (n, why) in Dropped::ALL.into_iter().enumerate() {
             assert_eq!(counters.dropped(why), n as u64 + 1, "{why:?}");

@@ -4,7 +4,7 @@
 //! the top bit 1, so that a handle says by itself whose it is. Numbers are given out round and round, which makes the
 //! time until one is used again as long as it can be.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 const TOP: u16 = 1 << 15;
 
@@ -29,21 +29,21 @@ impl Side {
     }
 }
 
-/// Gives out the handles of one relay, at most 32,768 at a time.
+/// Gives out the handles of one relay, at most 32,768 at a time, and knows what each stands for.
 #[derive(Debug)]
-pub struct Handles {
+pub struct Handles<V> {
     side: Side,
     next: u16,
-    used: BTreeSet<u16>,
+    used: BTreeMap<u16, V>,
 }
 
-impl Handles {
+impl<V> Handles<V> {
     /// None given out yet.
     pub fn new(side: Side) -> Self {
         Self {
             side,
             next: 0,
-            used: BTreeSet::new(),
+            used: BTreeMap::new(),
         }
     }
 
@@ -52,18 +52,23 @@ impl Handles {
         self.side
     }
 
-    /// A free handle; `None` when there is none left.
-    pub fn take(&mut self) -> Option<u16> {
+    /// A handle that was free and stands for `value` from now on; `None` when there is none left.
+    pub fn take(&mut self, value: V) -> Option<u16> {
         if self.used.len() >= usize::from(TOP) {
             return None;
         }
-        loop {
-            let number = self.next;
+        while self.used.contains_key(&self.next) {
             self.next = (self.next + 1) % TOP;
-            if self.used.insert(number) {
-                return Some(self.mark(number));
-            }
         }
+        let number = self.next;
+        self.next = (self.next + 1) % TOP;
+        self.used.insert(number, value);
+        Some(self.mark(number))
+    }
+
+    /// What `handle` stands for.
+    pub fn find(&self, handle: u16) -> Option<&V> {
+        self.used.get(&(handle & !TOP)).filter(|_| self.side.owns(handle))
     }
 
     /// Makes `handle` free again.
@@ -81,20 +86,24 @@ impl Handles {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn handles_are_unique_marked_and_reused_as_late_as_possible() {
         for side in [Side::Downstream, Side::Upstream] {
             let mut handles = Handles::new(side);
-            let first = handles.take().unwrap();
+            let first = handles.take(()).unwrap();
             handles.give_back(first);
-            let all: BTreeSet<u16> = std::iter::from_fn(|| handles.take()).collect();
+            let all: BTreeSet<u16> = std::iter::from_fn(|| handles.take(())).collect();
             assert_eq!(all.len(), 32_768);
             assert!(all.iter().all(|&handle| side.owns(handle)));
             handles.give_back(first);
-            assert_eq!(handles.take(), Some(first));
-            assert_eq!(handles.take(), None);
+            assert_eq!(handles.find(first), None);
+            assert_eq!(handles.take(()), Some(first));
+            assert_eq!(handles.find(first), Some(&()));
+            assert_eq!(handles.take(()), None);
         }
     }
 

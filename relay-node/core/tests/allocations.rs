@@ -62,7 +62,12 @@ fn room_of(members: u64, trunks: u64) -> (FanOut<u64>, Vec<SenderId>) {
     let mut rng = Steps(0);
     let mut join = |member| rooms.join(Instant::ZERO, &mut rng, &name, None, member).unwrap();
     let direct = (0..members).map(|port| Member::new(b"", port == 0, Via::Direct(port)));
-    let far = (0..trunks).map(|trunk| Member::new(b"", false, Via::Trunk(TrunkId(trunk), 1_000_000 + trunk)));
+    let via = |trunk| Via::Trunk {
+        id: TrunkId(trunk),
+        port: 1_000_000 + trunk,
+        handle: 0,
+    };
+    let far = (0..trunks).map(|trunk| Member::new(b"", false, via(trunk)));
     let senders = direct.chain(far).map(&mut join).collect();
     let (_, fan_out) = rooms.poll_publish(Instant::ZERO).unwrap();
     (fan_out, senders)

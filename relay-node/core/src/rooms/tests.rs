@@ -42,8 +42,13 @@ fn direct(port: u32) -> Member<u32> {
     Member::new(b"announcement", false, Via::Direct(port))
 }
 
+fn trunk_via(trunk: u64, port: u32) -> Via<u32> {
+    let id = TrunkId(trunk);
+    Via::Trunk { id, port, handle: 0 }
+}
+
 fn behind(trunk: u64, port: u32) -> Member<u32> {
-    Member::new(b"announcement", false, Via::Trunk(TrunkId(trunk), port))
+    Member::new(b"announcement", false, trunk_via(trunk, port))
 }
 
 fn rooms(config: Config) -> (Rooms<u32>, Seeded) {
@@ -136,6 +141,10 @@ fn a_trunk_gets_one_copy_and_nothing_of_its_own() {
         .collect();
     assert_eq!(handles.len(), 5);
     assert!(handles.iter().all(|&handle| Side::Upstream.owns(handle)));
+    for source in fan_out.sources() {
+        let (of, sender) = rooms.of_handle(source.handle.unwrap()).unwrap();
+        assert_eq!((of, *sender), (&name, source.sender));
+    }
     assert_eq!(rooms.behind(TrunkId(5)).len(), 3);
     for sender in far {
         rooms.leave(NOW, &name, sender);
@@ -219,7 +228,7 @@ proptest! {
                 Step::Join { room: r, trunk, echo } => {
                     let base = u32::from(r) * 10_000;
                     let (port, via) = match trunk {
-                        Some(t) => (base + u32::from(t), Via::Trunk(TrunkId(t.into()), base + u32::from(t))),
+                        Some(t) => (base + u32::from(t), trunk_via(t.into(), base + u32::from(t))),
                         None => (base + 100 + n as u32, Via::Direct(base + 100 + n as u32)),
                     };
                     let member = Member::new(b"", echo, via);

@@ -1,0 +1,81 @@
+//! What is printed when a relay has started.
+
+use std::{fmt, net::SocketAddr};
+
+use crate::config::{Access, Fingerprint, Forward};
+
+/// Where a relay listens and how it is known.
+#[derive(Debug)]
+pub struct Banner {
+    /// What was bound.
+    pub address: SocketAddr,
+    /// SHA-256 of the certificate.
+    pub fingerprint: Fingerprint,
+    /// Who may enter.
+    pub access: AccessShown,
+    /// The second port.
+    pub reflect: Option<SocketAddr>,
+    /// The upstream relay.
+    pub forward: Option<Forward>,
+    /// HTTP.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Who may enter, without the secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessShown {
+    /// Everybody, because the operator said so.
+    Open,
+    /// Everybody, because nothing was said.
+    OpenByDefault,
+    /// Whoever knows the secret.
+    Secret,
+}
+
+impl Banner {
+    pub(crate) fn access(access: &Access) -> AccessShown {
+        match access {
+            Access::Open { said: true } => AccessShown::Open,
+            Access::Open { said: false } => AccessShown::OpenByDefault,
+            Access::Secret(_) => AccessShown::Secret,
+        }
+    }
+
+    fn warns(&self) -> bool {
+        self.access == AccessShown::OpenByDefault && !self.address.ip().is_loopback()
+    }
+}
+
+impl fmt::Display for Banner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "wzp-relay {}", env!("CARGO_PKG_VERSION"))?;
+        writeln!(f, "  address      {} (udp)", self.address)?;
+        writeln!(f, "  certificate  sha256 {}", self.fingerprint)?;
+        match self.access {
+            AccessShown::Open | AccessShown::OpenByDefault => writeln!(f, "  access       open")?,
+            AccessShown::Secret => writeln!(f, "  access       members who know the secret")?,
+        }
+        if let Some(reflect) = self.reflect {
+            writeln!(f, "  reflect      {reflect} (udp)")?;
+        }
+        if let Some(Forward { target, certificate }) = &self.forward {
+            writeln!(f, "  forwards to  {target}")?;
+            if certificate.is_none() {
+                writeln!(
+                    f,
+                    "  warning: the upstream relay is not verified; pin it with --forward-cert"
+                )?;
+            }
+        }
+        if let Some(metrics) = self.metrics {
+            writeln!(f, "  metrics      http://{metrics}/metrics")?;
+        }
+        if self.warns() {
+            writeln!(
+                f,
+                "  warning: open to everybody who reaches this port; --secret keeps strangers out"
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,409 @@
+//! The command line and the environment, made into a [`Config`] that cannot be wrong.
+
+mod target;
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use wzp_identity::{GrantKey, shared_secret_issuer};
+use wzp_relay_core::{limits::ConnectionsConfig, limits::Rate, rooms, speakers, trunk::Side};
+
+pub use target::{Fingerprint, Target};
+
+/// What `sysexits.h` calls a command that was used wrongly.
+const EX_USAGE: u8 = 64;
+
+/// Forwards sealed voice between the members of rooms.
+///
+/// Members connect with QUIC (ALPN wzp/1) on one UDP port; the relay never holds a key that opens what they say.
+/// Every option can be given in the environment instead: --max-rooms is WZP_RELAY_MAX_ROOMS.
+#[derive(Debug, Parser)]
+#[command(name = "wzp-relay", version, max_term_width = 110)]
+pub struct Args {
+    /// UDP address and port for everything
+    #[arg(
+        long,
+        env = "WZP_RELAY_LISTEN",
+        value_name = "ADDR:PORT",
+        default_value = "0.0.0.0:4433"
+    )]
+    listen: SocketAddr,
+
+    /// Certificate (PEM) that clients pin; made on first start if neither file is there [default: a new one each start]
+    #[arg(long, env = "WZP_RELAY_CERT", value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+
+    /// Private key (PEM, PKCS#8) of --cert; made with mode 0600
+    #[arg(long, env = "WZP_RELAY_KEY", value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+
+    /// Only members who know this secret may enter: 16 to 1,024 bytes, the same in their --secret
+    #[arg(
+        long,
+        env = "WZP_RELAY_SECRET",
+        value_name = "SECRET",
+        hide_env_values = true,
+        conflicts_with = "open"
+    )]
+    secret: Option<String>,
+
+    /// Everybody may enter; this is also so without --secret, but said here it is no warning
+    #[arg(long, env = "WZP_RELAY_OPEN")]
+    open: bool,
+
+    /// Second UDP port at which clients may ask for their address (probe sessions only) [default: none]
+    #[arg(long, env = "WZP_RELAY_REFLECT_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    reflect_port: Option<u16>,
+
+    /// Carry every room to this relay over one trunk; its members and ours hear each other [default: none]
+    #[arg(long, env = "WZP_RELAY_FORWARD", value_name = "HOST:PORT")]
+    forward: Option<Target>,
+
+    /// SHA-256 of the upstream relay's certificate, 64 hex digits [default: any certificate, with a warning]
+    #[arg(
+        long,
+        env = "WZP_RELAY_FORWARD_CERT",
+        value_name = "SHA256",
+        requires = "forward"
+    )]
+    forward_cert: Option<Fingerprint>,
+
+    /// Measure the way to this relay with a PING a second; may be given up to 64 times
+    #[arg(
+        long,
+        env = "WZP_RELAY_PROBE",
+        value_name = "[NAME=]HOST:PORT",
+        value_delimiter = ','
+    )]
+    probe: Vec<Target>,
+
+    /// TCP address for /metrics, /livez and /readyz [default: none]
+    #[arg(long, env = "WZP_RELAY_METRICS", value_name = "ADDR:PORT")]
+    metrics: Option<SocketAddr>,
+
+    /// Threads that move packets, each with its own socket; 0 is one per core
+    #[arg(long, env = "WZP_RELAY_IO_THREADS", value_name = "N", default_value_t = 0,
+          value_parser = clap::value_parser!(u16).range(0..=256))]
+    io_threads: u16,
+
+    /// How many are heard at once in a large room, 1 to 64
+    #[arg(long, env = "WZP_RELAY_LOUDEST", value_name = "N", default_value_t = 3,
+          value_parser = clap::value_parser!(u16).range(1..=64))]
+    loudest: u16,
+
+    /// Rooms with more members than this are large
+    #[arg(long, env = "WZP_RELAY_LOUDEST_ABOVE", value_name = "N", default_value_t = 8)]
+    loudest_above: u16,
+
+    /// Connections at once, in all
+    #[arg(long, env = "WZP_RELAY_MAX_CONNECTIONS", value_name = "N", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: u32,
+
+    /// Connections at once from one network (/24 of IPv4, /56 of IPv6)
+    #[arg(long, env = "WZP_RELAY_MAX_CONNECTIONS_PER_PREFIX", value_name = "N", default_value_t = 1_000,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections_per_prefix: u32,
+
+    /// Connections at once of one identity
+    #[arg(long, env = "WZP_RELAY_MAX_CONNECTIONS_PER_IDENTITY", value_name = "N", default_value_t = 16,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections_per_identity: u32,
+
+    /// Lanes at once; whoever gets none is served over QUIC datagrams. 32 bytes each
+    #[arg(long, env = "WZP_RELAY_MAX_LANES", value_name = "N", default_value_t = 16_384,
+          value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+    max_lanes: u32,
+
+    /// Rooms at once
+    #[arg(long, env = "WZP_RELAY_MAX_ROOMS", value_name = "N", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    max_rooms: u32,
+
+    /// Members of one room, 1 to 10,000
+    #[arg(long, env = "WZP_RELAY_MAX_MEMBERS", value_name = "N", default_value_t = 1_000,
+          value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    max_members: u16,
+
+    /// Handshakes a second from one network; five times as many at once
+    #[arg(long, env = "WZP_RELAY_HANDSHAKES_PER_PREFIX", value_name = "PER_SECOND", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    handshakes_per_prefix: u32,
+
+    /// Signalling messages a second of one connection; ten times as many at once
+    #[arg(long, env = "WZP_RELAY_MESSAGE_RATE", value_name = "PER_SECOND", default_value_t = 200,
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    message_rate: u32,
+
+    /// Joins a minute of one connection and, five times as many, of one identity
+    #[arg(long, env = "WZP_RELAY_JOIN_RATE", value_name = "PER_MINUTE", default_value_t = 30,
+          value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    join_rate: u32,
+
+    /// Media packets a second of one member; half as many at once
+    #[arg(long, env = "WZP_RELAY_PACKET_RATE", value_name = "PER_SECOND", default_value_t = 400,
+          value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    packet_rate: u32,
+
+    /// What to log: error, warn, info, debug, or a filter such as info,wzp_relay=debug
+    #[arg(long, env = "WZP_RELAY_LOG", value_name = "FILTER", default_value = "info")]
+    log: String,
+
+    /// Log one JSON object a line
+    #[arg(long, env = "WZP_RELAY_LOG_JSON")]
+    log_json: bool,
+}
+
+/// A relay's configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where the certificate is kept; `None` is a new one each start.
+    pub certificate: Option<CertificateFiles>,
+    /// Who may enter.
+    pub access: Access,
+    /// The second port.
+    pub reflect_port: Option<u16>,
+    /// The upstream relay.
+    pub forward: Option<Forward>,
+    /// The relays to be measured.
+    pub probes: Vec<Target>,
+    /// Where to answer HTTP.
+    pub metrics: Option<SocketAddr>,
+    /// Threads that move packets; 0 is one per core.
+    pub io_threads: usize,
+    /// Lanes at once.
+    pub max_lanes: usize,
+    /// Rooms, members, loudest.
+    pub rooms: rooms::Config,
+    /// How much anybody may use.
+    pub limits: Limits,
+    /// What to log, and how.
+    pub log: Log,
+}
+
+/// Files of the certificate and its key.
+#[derive(Clone, Debug)]
+pub struct CertificateFiles {
+    /// PEM.
+    pub cert: PathBuf,
+    /// PEM, PKCS#8.
+    pub key: PathBuf,
+}
+
+/// Who may enter.
+#[derive(Debug)]
+pub enum Access {
+    /// Everybody, as the operator said or by default.
+    Open {
+        /// `--open` was given.
+        said: bool,
+    },
+    /// Whoever has a grant that this key signed.
+    Secret(Box<GrantKey>),
+}
+
+/// The upstream relay.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    /// Its name or address.
+    pub target: Target,
+    /// Its certificate; `None` takes any.
+    pub certificate: Option<Fingerprint>,
+}
+
+/// Rates and counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: ConnectionsConfig,
+    /// Handshakes of one prefix.
+    pub handshakes: Rate,
+    /// Signalling messages of one connection.
+    pub messages: Rate,
+    /// Joins of one connection.
+    pub joins: Rate,
+    /// Joins of one identity.
+    pub identity_joins: Rate,
+    /// Media packets of one member.
+    pub packets: Rate,
+    /// From the first packet of a handshake to a good Hello.
+    pub unauthenticated: Duration,
+}
+
+/// What to log, and how.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// A filter of `tracing-subscriber`.
+    pub filter: String,
+    /// One JSON object a line.
+    pub json: bool,
+}
+
+/// A configuration that makes no sense. Who started the relay is at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// See [`wzp_identity::SecretError`].
+    #[error("--secret: {0}")]
+    Secret(#[from] wzp_identity::SecretError),
+    /// The same port twice.
+    #[error("--reflect-port {0} is the port of --listen")]
+    ReflectPort(u16),
+    /// More than are sensible to measure.
+    #[error("--probe is given {0} times, at most 64 are possible")]
+    Probes(usize),
+    /// The names become labels.
+    #[error("--probe names {0:?} twice")]
+    ProbeName(String),
+    /// Not a filter.
+    #[error("--log {0:?} is not a filter such as info or info,wzp_relay=debug")]
+    Log(String),
+}
+
+impl Config {
+    /// Reads the command line of this process.
+    ///
+    /// # Errors
+    /// The exit code, after the help or one line that says what is wrong was printed.
+    pub fn from_command_line() -> Result<Self, ExitCode> {
+        let args = Args::try_parse().map_err(|error| {
+            if error.use_stderr() {
+                let text = error.render().to_string();
+                return usage(&one_line(&text));
+            }
+            // Help and version; a closed pipe is nobody's business here.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        })?;
+        Self::try_from(args).map_err(|error| usage(&error.to_string()))
+    }
+}
+
+impl TryFrom<Args> for Config {
+    type Error = ConfigError;
+
+    fn try_from(args: Args) -> Result<Self, ConfigError> {
+        let Args {
+            listen,
+            cert,
+            key,
+            secret,
+            open,
+            reflect_port,
+            forward,
+            forward_cert,
+            probe,
+            metrics,
+            io_threads,
+            loudest,
+            loudest_above,
+            max_connections,
+            max_connections_per_prefix,
+            max_connections_per_identity,
+            max_lanes,
+            max_rooms,
+            max_members,
+            handshakes_per_prefix,
+            message_rate,
+            join_rate,
+            packet_rate,
+            log,
+            log_json,
+        } = args;
+        if reflect_port == Some(listen.port()) {
+            return Err(ConfigError::ReflectPort(listen.port()));
+        }
+        let access = match secret {
+            Some(secret) => Access::Secret(Box::new(shared_secret_issuer(&secret)?)),
+            None => Access::Open { said: open },
+        };
+        let connections = ConnectionsConfig {
+            total: count(max_connections),
+            per_prefix: count(max_connections_per_prefix),
+            per_identity: count(max_connections_per_identity),
+            ..ConnectionsConfig::default()
+        };
+        let rooms = rooms::Config {
+            rooms: count(max_rooms),
+            members: usize::from(max_members),
+            speakers: speakers::Config {
+                above: usize::from(loudest_above),
+                loudest: usize::from(loudest),
+            },
+            side: if forward.is_some() {
+                Side::Downstream
+            } else {
+                Side::Upstream
+            },
+        };
+        Ok(Self {
+            listen,
+            certificate: cert.zip(key).map(|(cert, key)| CertificateFiles { cert, key }),
+            access,
+            reflect_port,
+            forward: forward.map(|target| Forward {
+                target,
+                certificate: forward_cert,
+            }),
+            probes: distinct(probe)?,
+            metrics,
+            io_threads: usize::from(io_threads),
+            max_lanes: count(max_lanes),
+            rooms,
+            limits: Limits {
+                connections,
+                handshakes: Rate::new(handshakes_per_prefix, handshakes_per_prefix.saturating_mul(5)),
+                messages: Rate::new(message_rate, message_rate.saturating_mul(10)),
+                joins: Rate::per_minute(join_rate, join_rate),
+                identity_joins: Rate::per_minute(join_rate.saturating_mul(5), join_rate.saturating_mul(5)),
+                packets: Rate::new(packet_rate, packet_rate.div_ceil(2)),
+                unauthenticated: Duration::from_secs(5),
+            },
+            log: parse_log(log, log_json)?,
+        })
+    }
+}
+
+fn distinct(probes: Vec<Target>) -> Result<Vec<Target>, ConfigError> {
+    if probes.len() > 64 {
+        return Err(ConfigError::Probes(probes.len()));
+    }
+    for (at, probe) in probes.iter().enumerate() {
+        if probes.iter().take(at).any(|other| other.name == probe.name) {
+            return Err(ConfigError::ProbeName(probe.name.clone()));
+        }
+    }
+    Ok(probes)
+}
+
+fn parse_log(filter: String, json: bool) -> Result<Log, ConfigError> {
+    match filter.parse::<tracing_subscriber::EnvFilter>() {
+        Ok(_) => Ok(Log { filter, json }),
+        Err(_) => Err(ConfigError::Log(filter)),
+    }
+}
+
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn usage(line: &str) -> ExitCode {
+    eprintln!("wzp-relay: {line} (try --help)");
+    ExitCode::from(EX_USAGE)
+}
+
+/// What clap says in several lines, up to its usage, in one.
+fn one_line(text: &str) -> String {
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:"));
+    let said = lines.filter(|line| !line.is_empty() && !line.starts_with("For more information"));
+    let line = said.collect::<Vec<_>>().join(" ");
+    line.trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+#[path = "config/tests.rs"]
+mod tests;

@@ -1,0 +1,79 @@
+use super::*;
+
+fn parse(args: &[&str]) -> Result<Config, String> {
+    let args = std::iter::once("wzp-relay").chain(args.iter().copied());
+    let args = Args::try_parse_from(args).map_err(|error| one_line(&error.render().to_string()))?;
+    Config::try_from(args).map_err(|error| error.to_string())
+}
+
+#[test]
+fn quick_start_needs_nothing_but_an_address() {
+    let config = parse(&["--listen", "0.0.0.0:4433"]).unwrap();
+    assert_eq!(config.listen.port(), 4433);
+    assert!(matches!(config.access, Access::Open { said: false }));
+    assert_eq!(config.rooms, rooms::Config::default());
+}
+
+#[test]
+fn what_is_wrong_is_said_in_one_line() {
+    for (args, said) in [
+        (&["--listen", "nowhere"][..], "--listen"),
+        (&["--secret", "short"], "at least 16"),
+        (&["--secret", "0123456789abcdef", "--open"], "cannot be used with"),
+        (&["--cert", "a.pem"], "--key"),
+        (
+            &["--listen", "0.0.0.0:5000", "--reflect-port", "5000"],
+            "--reflect-port",
+        ),
+        (&["--forward", "no-port"], "HOST:PORT"),
+        (&["--forward-cert", "00"], "64 hex digits"),
+        (&["--probe", "a:1", "--probe", "a:1"], "twice"),
+        (&["--loudest", "0"], "--loudest"),
+        (&["--max-members", "10001"], "--max-members"),
+        (&["--log", "=="], "--log"),
+        (&["--nonsense"], "--nonsense"),
+    ] {
+        let line = parse(args).unwrap_err();
+        assert!(line.contains(said), "{line}");
+        assert!(!line.contains('\n'), "{line}");
+    }
+}
+
+#[test]
+fn a_secret_is_in_no_error_and_no_debug_output() {
+    let config = parse(&["--secret", "correct horse battery"]).unwrap();
+    assert!(!format!("{config:?}").contains("horse"));
+    assert!(!parse(&["--secret", "horse"]).unwrap_err().contains("horse"));
+}
+
+#[test]
+fn targets_have_names_and_ipv6_has_brackets() {
+    let named: Target = "fra=relay.example:4433".parse().unwrap();
+    assert_eq!(
+        (named.name.as_str(), named.host.as_str(), named.port),
+        ("fra", "relay.example", 4433)
+    );
+    let v6: Target = "[2001:db8::1]:4433".parse().unwrap();
+    assert_eq!((v6.host.as_str(), v6.port), ("2001:db8::1", 4433));
+    for bad in [
+        "",
+        ":1",
+        "a",
+        "a:0",
+        "a:65536",
+        "2001:db8::1:4433",
+        "a b:1",
+        "=a:1",
+    ] {
+        assert!(bad.parse::<Target>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn fingerprints_are_read_as_they_are_shown() {
+    let shown = "00:FF:".repeat(16);
+    let fingerprint: Fingerprint = shown.trim_end_matches(':').parse().unwrap();
+    assert_eq!(fingerprint.to_string(), "00ff".repeat(16));
+    assert!("00".repeat(31).parse::<Fingerprint>().is_err());
+    assert!("0g".repeat(32).parse::<Fingerprint>().is_err());
+}

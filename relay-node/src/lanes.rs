@@ -1,0 +1,117 @@
+//! Setting up lanes over a connection that has proven who is at its other end.
+
+use std::sync::Arc;
+
+use wzp_lane::{
+    Aead, Direction, EXPORTER_LABEL, LaneId, Opener, Sealer, Secret, exporter_context, path::Roaming,
+};
+use wzp_socket::relay::{ID_LEN, Lane, LaneTable};
+use wzp_wire::signal::{Blob, LaneAccept, LaneOffer};
+use zeroize::Zeroizing;
+
+use crate::port::{OutLane, Port};
+
+/// Every lane this relay receives on.
+pub(crate) type Lanes = LaneTable<Arc<Port>>;
+
+/// Why there is no lane; the carrier is QUIC datagrams then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NoLane {
+    #[error("no packet protection in common")]
+    Aead,
+    #[error("lane number is not higher than the one before")]
+    Number,
+    #[error("lane table is full")]
+    Full,
+    #[error("connection is closing")]
+    Closing,
+    #[error("lane id is out of its range")]
+    Id,
+}
+
+/// The numbers used on one connection: each once, and rising.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers(Option<u16>);
+
+impl Numbers {
+    fn take(&mut self, number: u16) -> Result<(), NoLane> {
+        if self.0.is_some_and(|last| number <= last) {
+            return Err(NoLane::Number);
+        }
+        self.0 = Some(number);
+        Ok(())
+    }
+}
+
+/// The relay's answer to an offer. Packets are opened from now on, and until the guard is dropped.
+pub(crate) fn accept(
+    lanes: &Arc<Lanes>,
+    port: &Arc<Port>,
+    numbers: &mut Numbers,
+    offer: &LaneOffer,
+) -> Result<(Lane<Arc<Port>>, LaneAccept), NoLane> {
+    numbers.take(offer.number)?;
+    let aead = Aead::choose(&offer.aeads).ok_or(NoLane::Aead)?;
+    let client_id = LaneId::new(&offer.lane_id).ok_or(NoLane::Id)?;
+    let receiving = secret(port, Direction::FromClient, offer.number, aead)?;
+    let sending = secret(port, Direction::FromServer, offer.number, aead)?;
+    let opener = Opener::new(receiving, aead, ID_LEN);
+    let lane = lanes
+        .open(opener, |_| Arc::clone(port))
+        .map_err(|_| NoLane::Full)?;
+    let accept = LaneAccept {
+        number: offer.number,
+        lane_id: Blob::new(lane.id().as_slice().to_vec()).ok_or(NoLane::Id)?,
+        aead: aead as u32,
+    };
+    let sealer = Sealer::new(sending, aead, client_id);
+    port.set_lane(OutLane::new(sealer, &port.connection, Roaming::Follow));
+    Ok((lane, accept))
+}
+
+/// A lane that we offer to another relay: it receives already, and sends once the other has accepted.
+pub(crate) struct Offered {
+    pub(crate) lane: Lane<Arc<Port>>,
+    number: u16,
+    aead: Aead,
+}
+
+/// Offers lane 0. One kind of protection only, so that packets can be opened before the answer is here.
+pub(crate) fn offer(lanes: &Arc<Lanes>, port: &Arc<Port>) -> Result<(Offered, LaneOffer), NoLane> {
+    let aead = *Aead::supported().first().ok_or(NoLane::Aead)?;
+    let number = 0;
+    let opener = Opener::new(secret(port, Direction::FromServer, number, aead)?, aead, ID_LEN);
+    let lane = lanes
+        .open(opener, |_| Arc::clone(port))
+        .map_err(|_| NoLane::Full)?;
+    let offer = LaneOffer {
+        number,
+        lane_id: Blob::new(lane.id().as_slice().to_vec()).ok_or(NoLane::Id)?,
+        aeads: vec![aead as u32],
+    };
+    Ok((Offered { lane, number, aead }, offer))
+}
+
+impl Offered {
+    /// The other relay's answer; the guard keeps the receiving half open.
+    pub(crate) fn accepted(self, port: &Port, accept: &LaneAccept) -> Result<Lane<Arc<Port>>, NoLane> {
+        if accept.number != self.number || accept.aead != self.aead as u32 {
+            return Err(NoLane::Aead);
+        }
+        let id = LaneId::new(&accept.lane_id).ok_or(NoLane::Id)?;
+        let secret = secret(port, Direction::FromClient, self.number, self.aead)?;
+        let sealer = Sealer::new(secret, self.aead, id);
+        port.set_lane(OutLane::new(sealer, &port.connection, Roaming::Fixed));
+        Ok(self.lane)
+    }
+}
+
+fn secret(port: &Port, direction: Direction, number: u16, aead: Aead) -> Result<Secret, NoLane> {
+    let mut secret = Zeroizing::new([0; Secret::LEN]);
+    let context = exporter_context(direction, number, aead);
+    let exported = port
+        .connection
+        .export_keying_material(secret.as_mut(), EXPORTER_LABEL, &context);
+    exported.map_err(|_| NoLane::Closing)?;
+    Ok(Secret::from(*secret))
+}

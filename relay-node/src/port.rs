@@ -1,0 +1,265 @@
+//! Somebody connected, as a place to send to: its lane, its QUIC connection, its signalling queue.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc};
+use wzp_lane::{
+    Sealer,
+    alive::Alive,
+    path::{Roaming, Tracker},
+};
+use wzp_relay_core::{
+    FanOut, admission::Refusal, limits::SharedBucket, probe::Probe, rooms::TrunkId, stats::Leg,
+};
+use wzp_socket::{Address, Outgoing, clock};
+use wzp_wire::{RoomName, SenderId};
+
+/// Handles of one side of a trunk: so many pages, made when first used.
+const PAGES: usize = 128;
+const PAGE: usize = 256;
+/// Messages that may wait for a slow reader.
+const QUEUE_MESSAGES: usize = 4_096;
+/// Bytes that may wait for a slow reader: what a newcomer to the largest room gets at once, twice.
+const QUEUE_BYTES: usize = 4 << 20;
+
+/// The snapshot of a room, replaced on every change.
+pub(crate) type RoomCell = ArcSwap<FanOut<Arc<Port>>>;
+
+/// One connection.
+pub(crate) struct Port {
+    pub(crate) id: TrunkId,
+    pub(crate) leg: Leg,
+    pub(crate) connection: quinn::Connection,
+    pub(crate) outbox: Outbox,
+    pub(crate) seats: Seats,
+    pub(crate) bucket: SharedBucket,
+    lane: ArcSwapOption<OutLane>,
+    carrier: AtomicU8,
+}
+
+/// Which rooms are reached through a connection.
+pub(crate) enum Seats {
+    /// A member: one at most.
+    Member(ArcSwapOption<Seat>),
+    /// A trunk: by the handles that the other relay gives out.
+    Trunk(Box<[OnceLock<Page>]>),
+    /// None; what comes back on the PINGs sent to it is measured.
+    Probe(Arc<Mutex<Probe>>),
+}
+
+type Page = Box<[ArcSwapOption<Seat>]>;
+
+/// A member's place in its room.
+pub(crate) struct Seat {
+    pub(crate) sender: SenderId,
+    pub(crate) room: RoomName,
+    pub(crate) cell: Arc<RoomCell>,
+}
+
+/// How datagrams reach a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    Lane = 0,
+    Quic = 1,
+}
+
+/// A lane we send on, and what is known of its other end.
+pub(crate) struct OutLane {
+    pub(crate) out: Outgoing,
+    pub(crate) alive: Alive,
+    /// The tracker has nothing under way, so packets from the trusted address need not ask it.
+    pub(crate) settled: AtomicBool,
+    tracker: Mutex<Tracker>,
+}
+
+impl OutLane {
+    /// A lane to the proven address of `connection`.
+    pub(crate) fn new(sealer: Sealer, connection: &quinn::Connection, roaming: Roaming) -> Self {
+        let address = Address::new(connection.remote_address(), connection.local_ip());
+        Self {
+            out: Outgoing::new(sealer, address),
+            alive: Alive::new(clock::now()),
+            settled: AtomicBool::new(true),
+            tracker: Mutex::new(Tracker::new(roaming, path_address(&address))),
+        }
+    }
+
+    /// Only for packets that come from, or go to, an address which is not the trusted one.
+    pub(crate) fn tracker(&self) -> MutexGuard<'_, Tracker> {
+        self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) fn path_address(address: &Address) -> wzp_lane::path::Address {
+    wzp_lane::path::Address::new(address.remote(), address.local())
+}
+
+pub(crate) fn socket_address(address: &wzp_lane::path::Address) -> Address {
+    Address::new(address.remote(), address.local())
+}
+
+impl Seats {
+    pub(crate) fn member() -> Self {
+        Self::Member(ArcSwapOption::empty())
+    }
+
+    pub(crate) fn trunk() -> Self {
+        Self::Trunk((0..PAGES).map(|_| OnceLock::new()).collect())
+    }
+
+    /// Whom the other relay means by `handle`.
+    pub(crate) fn find(&self, handle: u16) -> Option<Guard<Option<Arc<Seat>>>> {
+        let Self::Trunk(pages) = self else { return None };
+        let (page, slot) = place(handle);
+        Some(pages.get(page)?.get()?.get(slot)?.load())
+    }
+
+    /// Remembers, or forgets, whom the other relay means by `handle`.
+    pub(crate) fn enter(&self, handle: u16, seat: Option<Arc<Seat>>) {
+        let Self::Trunk(pages) = self else { return };
+        let (page, slot) = place(handle);
+        let new = || (0..PAGE).map(|_| ArcSwapOption::empty()).collect();
+        if let Some(slot) = pages.get(page).and_then(|page| page.get_or_init(new).get(slot)) {
+            slot.store(seat);
+        }
+    }
+}
+
+/// Page and slot of a handle, whose top bit only says whose it is.
+fn place(handle: u16) -> (usize, usize) {
+    let number = usize::from(handle) % (PAGES * PAGE);
+    (number / PAGE, number % PAGE)
+}
+
+impl Port {
+    pub(crate) fn new(connection: quinn::Connection, leg: Leg, seats: Seats, outbox: Outbox) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Arc::new(Self {
+            id: TrunkId(NEXT.fetch_add(1, Relaxed)),
+            leg,
+            connection,
+            outbox,
+            seats,
+            bucket: SharedBucket::default(),
+            lane: ArcSwapOption::empty(),
+            carrier: AtomicU8::new(Carrier::Quic as u8),
+        })
+    }
+
+    /// The lane to send on, if there is one.
+    pub(crate) fn lane(&self) -> Guard<Option<Arc<OutLane>>> {
+        self.lane.load()
+    }
+
+    /// Sends on `lane` from now on.
+    pub(crate) fn set_lane(&self, lane: OutLane) {
+        self.lane.store(Some(Arc::new(lane)));
+        self.set_carrier(Carrier::Lane);
+    }
+
+    pub(crate) fn carrier(&self) -> Carrier {
+        match self.carrier.load(Relaxed) {
+            0 => Carrier::Lane,
+            _ => Carrier::Quic,
+        }
+    }
+
+    /// We answer on the carrier on which the other end last sent what was no probe.
+    pub(crate) fn set_carrier(&self, carrier: Carrier) {
+        if self.carrier() != carrier {
+            self.carrier.store(carrier as u8, Relaxed);
+        }
+    }
+}
+
+/// The sending end of a connection's signalling queue.
+pub(crate) struct Outbox {
+    queue: mpsc::Sender<Bytes>,
+    shared: Arc<Shared>,
+}
+
+/// The receiving end.
+pub(crate) struct Outgoings {
+    queue: mpsc::Receiver<Bytes>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    waiting_bytes: AtomicUsize,
+    cut: OnceLock<Cut>,
+    told: Notify,
+}
+
+/// Why a session is ended from elsewhere.
+#[derive(Clone, Debug)]
+pub(crate) enum Cut {
+    /// Its queue is full.
+    SlowReader,
+    /// With a goodbye.
+    Goodbye(Refusal),
+}
+
+pub(crate) fn outbox() -> (Outbox, Outgoings) {
+    let (sender, receiver) = mpsc::channel(QUEUE_MESSAGES);
+    let shared = Arc::<Shared>::default();
+    let outbox = Outbox {
+        queue: sender,
+        shared: Arc::clone(&shared),
+    };
+    let outgoings = Outgoings {
+        queue: receiver,
+        shared,
+    };
+    (outbox, outgoings)
+}
+
+impl Outbox {
+    /// Queues a framed message. Whoever lets the queue fill up is cut off; nobody waits for it.
+    pub(crate) fn push(&self, frame: Bytes) {
+        let before = self.shared.waiting_bytes.fetch_add(frame.len(), Relaxed);
+        if before > QUEUE_BYTES || self.queue.try_send(frame).is_err() {
+            self.cut(Cut::SlowReader);
+        }
+    }
+
+    /// Ends the session; the first reason counts.
+    pub(crate) fn cut(&self, why: Cut) {
+        if self.shared.cut.set(why).is_ok() {
+            self.shared.told.notify_one();
+        }
+    }
+}
+
+impl Outgoings {
+    /// The next message. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        let frame = self.queue.recv().await?;
+        self.shared.waiting_bytes.fetch_sub(frame.len(), Relaxed);
+        Some(frame)
+    }
+
+    pub(crate) fn try_next(&mut self) -> Option<Bytes> {
+        let frame = self.queue.try_recv().ok()?;
+        self.shared.waiting_bytes.fetch_sub(frame.len(), Relaxed);
+        Some(frame)
+    }
+
+    /// Resolves once the session is to end.
+    pub(crate) fn cut(&self) -> impl Future<Output = Cut> + use<> {
+        let shared = Arc::clone(&self.shared);
+        async move {
+            loop {
+                if let Some(why) = shared.cut.get() {
+                    return why.clone();
+                }
+                shared.told.notified().await;
+            }
+        }
+    }
+}

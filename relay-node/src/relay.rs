@@ -1,0 +1,410 @@
+//! A relay, put together from its parts.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context;
+use tokio::{sync::watch, task::JoinSet, time};
+use tracing::info;
+use wzp_identity::{Identity, Phrase, TrustedKeys};
+use wzp_relay_core::{
+    admission::{Policy, Refusal},
+    lifecycle::Lifecycle,
+    limits::{Admitted, Buckets, Connections, Prefix},
+    stats::Counters,
+};
+use wzp_socket::{
+    clock, quic,
+    relay::{self as sockets, LaneTable},
+};
+use wzp_wire::{Instant, signal::Reason};
+
+use crate::{
+    banner::Banner,
+    beside::Beside,
+    cert::Certificate,
+    config::{Access, Config, Limits},
+    doors::{Door, DoorKind},
+    hall::Hall,
+    http,
+    lanes::Lanes,
+    media::Media,
+    metrics::Metrics,
+    outbound::Caller,
+    port::Port,
+    probes,
+    random::{SystemRng, random},
+    signals, tls,
+    upstream::Upstream,
+};
+
+/// Forwarders for QUIC datagrams; more tasks than this at once wait for each other.
+const BESIDE: usize = 2;
+
+/// What all parts of a relay share.
+pub(crate) struct Shared {
+    pub(crate) hall: Hall,
+    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) policy: Policy,
+    pub(crate) limits: Limits,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) boot_id: [u8; 8],
+    pub(crate) reflect_port: Option<u16>,
+    /// This relay is itself downstream of another, so nobody can be downstream of it.
+    pub(crate) forwards: bool,
+    pub(crate) upstream: Option<Upstream>,
+    pub(crate) max_lanes: usize,
+    pub(crate) max_rooms: usize,
+    beside: Vec<Beside>,
+    gate: Mutex<Gate>,
+    lifecycle: watch::Sender<Lifecycle>,
+}
+
+/// Everything that is counted or rated per prefix or identity.
+struct Gate {
+    connections: Connections,
+    /// Of addresses that have not proven to be there, and of those that have.
+    unproven_handshakes: Buckets,
+    handshakes: Buckets,
+    joins: Buckets,
+}
+
+/// A relay whose ports are bound.
+pub struct Relay {
+    shared: Arc<Shared>,
+    doors: Vec<Arc<Door>>,
+    http: Option<tokio::net::TcpListener>,
+    probes: Vec<crate::config::Target>,
+    caller: Caller,
+    banner: Banner,
+}
+
+impl Relay {
+    /// Binds every port. Call it inside tokio.
+    ///
+    /// # Errors
+    /// What could not be read, made or bound.
+    pub async fn bind(config: Config) -> anyhow::Result<Self> {
+        let Config {
+            listen,
+            certificate,
+            access,
+            reflect_port,
+            forward,
+            probes,
+            metrics: metrics_address,
+            io_threads,
+            max_lanes,
+            rooms,
+            limits,
+            log: _,
+        } = config;
+        let certificate = Certificate::obtain(certificate.as_ref())?;
+        let server = tls::server(&certificate)?;
+        let secret = quic::EndpointSecret::random();
+        let main = sockets::bind(listen, &socket_config(io_threads))?;
+        let reflect = match reflect_port {
+            Some(port) => Some(sockets::bind(
+                SocketAddr::new(listen.ip(), port),
+                &socket_config(1),
+            )?),
+            None => None,
+        };
+        let http = match metrics_address {
+            Some(address) => {
+                let bound = tokio::net::TcpListener::bind(address).await;
+                Some(bound.with_context(|| format!("cannot bind {address}"))?)
+            }
+            None => None,
+        };
+        let banner = Banner {
+            address: main.local_addr(),
+            fingerprint: certificate.fingerprint(),
+            access: Banner::access(&access),
+            reflect: reflect.as_ref().map(sockets::Bound::local_addr),
+            forward: forward.clone(),
+            metrics: http.as_ref().and_then(|http| http.local_addr().ok()),
+        };
+        let (policy, grant_key) = match access {
+            Access::Open { .. } => (Policy::Open, None),
+            Access::Secret(key) => {
+                let trusted = TrustedKeys::new(key.public().clone());
+                (Policy::Grants(Box::new(trusted)), Some(key))
+            }
+        };
+        let metrics = Arc::new(Metrics::new(&limits, &probes));
+        let beside = (0..BESIDE).map(|_| {
+            let counters = metrics.counters();
+            Beside::new(&main.sender(), counters, metrics.rtts(), limits.packets)
+        });
+        let shared = Arc::new(Shared {
+            hall: Hall::new(rooms),
+            lanes: LaneTable::new(max_lanes),
+            policy,
+            limits,
+            boot_id: random(),
+            reflect_port: reflect.as_ref().map(|bound| bound.local_addr().port()),
+            forwards: forward.is_some(),
+            max_lanes,
+            max_rooms: rooms.rooms,
+            upstream: forward.map(Upstream::new),
+            beside: beside.collect(),
+            gate: Mutex::new(Gate::new(&limits)),
+            lifecycle: watch::Sender::new(Lifecycle::Serving),
+            metrics,
+        });
+        let mut doors = vec![open(&shared, main, DoorKind::Main, &secret, &server)?];
+        if let Some(reflect) = reflect {
+            doors.push(open(&shared, reflect, DoorKind::Reflect, &secret, &server)?);
+        }
+        shared.metrics.set_doors(doors.clone());
+        let door = doors.first().context("no port")?;
+        let caller = Caller {
+            endpoint: door.endpoint.clone(),
+            sessions: Arc::clone(&door.sessions),
+            sender: door.running.sender().clone(),
+            lanes: Arc::clone(&shared.lanes),
+            identity: Identity::from_phrase(&Phrase::generate(&mut SystemRng)),
+            grant_key,
+        };
+        Ok(Self {
+            shared,
+            doors,
+            http,
+            probes,
+            caller,
+            banner,
+        })
+    }
+
+    /// Where it listens, and with which certificate.
+    pub fn banner(&self) -> &Banner {
+        &self.banner
+    }
+
+    /// Serves until a signal says stop: then members get a goodbye, and the relay ends within 2 s.
+    ///
+    /// # Errors
+    /// When the system gives no signal handlers.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let stop = signals::stop().context("cannot listen for signals")?;
+        self.run_until(stop).await;
+        Ok(())
+    }
+
+    /// As [`Self::run`], with `stop` for the signals: each value is one.
+    pub async fn run_until(self, mut stop: tokio::sync::mpsc::Receiver<()>) {
+        let Self {
+            shared,
+            doors,
+            http,
+            probes,
+            caller,
+            banner: _,
+        } = self;
+        let caller = Arc::new(caller);
+        let mut tasks = JoinSet::new();
+        for door in &doors {
+            tasks.spawn(Arc::clone(door).accept(Arc::clone(&shared)));
+        }
+        let hall = Arc::clone(&shared);
+        tasks.spawn(async move { hall.hall.publish().await });
+        if let Some(listener) = http {
+            tasks.spawn(http::serve(listener, Arc::clone(&shared), doors.clone()));
+        }
+        if shared.upstream.is_some() {
+            tasks.spawn(crate::upstream::run(Arc::clone(&shared), Arc::clone(&caller)));
+        }
+        for target in probes {
+            tasks.spawn(probes::run(Arc::clone(&shared), Arc::clone(&caller), target));
+        }
+        shared.wait_for_end(&mut stop).await;
+        tasks.abort_all();
+        for door in doors {
+            door.endpoint.close(session_code(), b"the relay stops");
+        }
+    }
+}
+
+fn session_code() -> quinn::VarInt {
+    crate::session::code(Reason::ShuttingDown)
+}
+
+fn socket_config(io_threads: usize) -> sockets::Config {
+    sockets::Config {
+        io_threads,
+        ..sockets::Config::default()
+    }
+}
+
+fn open(
+    shared: &Arc<Shared>,
+    bound: sockets::Bound,
+    kind: DoorKind,
+    secret: &quic::EndpointSecret,
+    server: &quinn::ServerConfig,
+) -> anyhow::Result<Arc<Door>> {
+    let endpoint = bound.endpoint(quic::endpoint_config(secret), Some(server.clone()))?;
+    let sessions = Arc::clone(bound.sessions());
+    let handler = |_| {
+        Media::new(
+            shared.metrics.counters(),
+            shared.metrics.rtts(),
+            shared.limits.packets,
+        )
+    };
+    let running = bound
+        .start(&shared.lanes, handler)
+        .context("cannot start the packet threads")?;
+    Ok(Arc::new(Door {
+        kind,
+        endpoint,
+        sessions,
+        running,
+    }))
+}
+
+impl Gate {
+    fn new(limits: &Limits) -> Self {
+        Self {
+            connections: Connections::new(limits.connections),
+            unproven_handshakes: Buckets::new(random(), limits.handshakes),
+            handshakes: Buckets::new(random(), limits.handshakes),
+            joins: Buckets::new(random(), limits.identity_joins),
+        }
+    }
+}
+
+impl Shared {
+    /// Resolves when the relay stops.
+    pub(crate) async fn stopping(&self) {
+        let mut lifecycle = self.lifecycle.subscribe();
+        // The sender lives in `self`, so this cannot fail before it resolves.
+        let _ = lifecycle.wait_for(|state| !state.admits()).await;
+    }
+
+    pub(crate) fn lifecycle(&self) -> Lifecycle {
+        *self.lifecycle.borrow()
+    }
+
+    /// Counts a new connection, as long as the ticket lives.
+    pub(crate) fn ticket(self: &Arc<Self>, prefix: Prefix) -> Result<Ticket, Refusal> {
+        let admitted = self.gate().connections.open(prefix)?;
+        Ok(Ticket {
+            relay: Arc::clone(self),
+            admitted: Some(admitted),
+        })
+    }
+
+    /// Whether somebody of this prefix may begin a handshake now.
+    pub(crate) fn take_handshake(&self, prefix: Prefix, validated: bool, now: Instant) -> bool {
+        let mut gate = self.gate();
+        let gate = &mut *gate;
+        let buckets = if validated {
+            &mut gate.handshakes
+        } else {
+            &mut gate.unproven_handshakes
+        };
+        buckets.take(&prefix, now).is_ok()
+    }
+
+    /// Takes a join from what an identity has.
+    ///
+    /// # Errors
+    /// The time after which it may join again.
+    pub(crate) fn take_join(&self, identity: &[u8; 32], now: Instant) -> Result<(), Duration> {
+        self.gate().joins.take(identity, now)
+    }
+
+    /// The forwarder for QUIC datagrams of `port`.
+    pub(crate) fn beside(&self, port: &Port) -> &Beside {
+        let at = usize::try_from(port.id.0).unwrap_or_default() % BESIDE;
+        #[expect(clippy::indexing_slicing, reason = "there are BESIDE of them")]
+        &self.beside[at]
+    }
+
+    pub(crate) fn open_connections(&self) -> (usize, f64) {
+        let gate = self.gate();
+        (gate.connections.total(), gate.connections.load())
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, change: impl FnOnce(Lifecycle) -> Lifecycle) -> Lifecycle {
+        let mut now = Lifecycle::Over;
+        self.lifecycle.send_modify(|state| {
+            *state = change(*state);
+            now = *state;
+        });
+        now
+    }
+
+    async fn wait_for_end(&self, stop: &mut tokio::sync::mpsc::Receiver<()>) {
+        let mut changed = self.lifecycle.subscribe();
+        loop {
+            let state = *changed.borrow_and_update();
+            if state == Lifecycle::Over {
+                return;
+            }
+            let timeout = async {
+                match state.poll_timeout() {
+                    Some(at) => time::sleep(at.duration_since(clock::now())).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                signal = stop.recv() => {
+                    info!("stopping");
+                    self.set(|state| state.handle_signal(clock::now()));
+                    let open = self.open_connections().0;
+                    self.set(|state| state.handle_open(open));
+                    if signal.is_none() {
+                        return;
+                    }
+                }
+                () = timeout => { self.set(|state| state.handle_timeout(clock::now())); }
+                _ = changed.changed() => {}
+            }
+        }
+    }
+}
+
+/// One counted connection.
+pub(crate) struct Ticket {
+    relay: Arc<Shared>,
+    admitted: Option<Admitted>,
+}
+
+impl Ticket {
+    /// Counts the connection among those of `identity`.
+    pub(crate) fn identify(&mut self, identity: [u8; 32]) -> Result<(), Refusal> {
+        match &mut self.admitted {
+            Some(admitted) => Ok(self.relay.gate().connections.identify(admitted, identity)?),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let Some(admitted) = self.admitted.take() else {
+            return;
+        };
+        let open = {
+            let mut gate = self.relay.gate();
+            gate.connections.close(admitted);
+            gate.connections.total()
+        };
+        if !self.relay.lifecycle().admits() {
+            self.relay.set(|state| state.handle_open(open));
+        }
+    }
+}
+
+/// Counters of every packet loop, those beside the IO threads among them.
+pub(crate) type Loops = Vec<Arc<Counters>>;

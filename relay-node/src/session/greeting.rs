@@ -1,0 +1,125 @@
+//! The first message of a connection: who is there, and may they enter?
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use quinn::{Connection, SendStream};
+use wzp_identity::EXPORTER_LABEL;
+use wzp_relay_core::admission::{self, Claim, Entrant, Refusal};
+use wzp_wire::signal::{Hello, Kind, Reason, Role};
+
+use super::{End, LAST_WORD, Reader, code, unexpected};
+use crate::{
+    doors::DoorKind,
+    frames,
+    relay::{Shared, Ticket},
+};
+
+/// Somebody who may enter.
+pub(super) struct Greeted {
+    pub(super) entrant: Entrant,
+    pub(super) hello: Hello,
+    pub(super) role: Role,
+    pub(super) reader: Reader,
+    pub(super) send: SendStream,
+}
+
+/// Somebody who may not, and the stream on which it hears so, if there is one.
+pub(super) struct Refused {
+    pub(super) refusal: Refusal,
+    send: Option<SendStream>,
+}
+
+impl Refused {
+    /// Sends the refusal, waits until it has arrived or a second has passed, and closes.
+    pub(super) async fn tell(self, connection: &Connection) {
+        if let Some(mut send) = self.send {
+            let told = async {
+                send.write_all(&frames::refused(0, &self.refusal)).await.ok()?;
+                send.finish().ok()?;
+                send.stopped().await.ok()
+            };
+            let _ = tokio::time::timeout(LAST_WORD, told).await;
+        }
+        connection.close(code(self.refusal.reason), self.refusal.text.as_bytes());
+    }
+}
+
+/// Waits for the Hello and checks it. The caller sets the time limit.
+pub(super) async fn greet(
+    relay: &Shared,
+    connection: &Connection,
+    ticket: &mut Ticket,
+    door: DoorKind,
+) -> Result<Greeted, Refused> {
+    let gone = |_| Refused {
+        refusal: Refusal::new(Reason::Timeout, "the connection was closed without a Hello"),
+        send: None,
+    };
+    let (send, recv) = connection.accept_bi().await.map_err(gone)?;
+    let mut reader = Reader::new(recv, relay.limits.messages);
+    let checked = match read_hello(&mut reader).await {
+        Ok(hello) => check(relay, connection, ticket, door, &hello).map(|entrant| (entrant, hello)),
+        Err(refusal) => Err(refusal),
+    };
+    match checked {
+        Ok((entrant, hello)) => Ok(Greeted {
+            entrant,
+            role: hello.role,
+            hello,
+            reader,
+            send,
+        }),
+        Err(refusal) => Err(Refused {
+            refusal,
+            send: Some(send),
+        }),
+    }
+}
+
+async fn read_hello(reader: &mut Reader) -> Result<Hello, Refusal> {
+    match reader.next().await {
+        Ok(message) => match message.kind {
+            Some(Kind::Hello(hello)) => Ok(Hello::try_from(hello)?),
+            _ => Err(unexpected()),
+        },
+        Err(End::Refused(refusal)) => Err(refusal),
+        Err(_) => Err(Refusal::new(
+            Reason::Timeout,
+            "the connection was closed without a Hello",
+        )),
+    }
+}
+
+fn check(
+    relay: &Shared,
+    connection: &Connection,
+    ticket: &mut Ticket,
+    door: DoorKind,
+    hello: &Hello,
+) -> Result<Entrant, Refusal> {
+    if !door.admits(hello.role) || (hello.role == Role::Relay && relay.forwards) {
+        return Err(Refusal::new(Reason::Role, "this role is not served here"));
+    }
+    let mut exporter = [0; 32];
+    let exported = connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &[]);
+    exported.map_err(|_| Refusal::new(Reason::Internal, "the connection exports no key"))?;
+    let identity = admission::prove(&hello.identity_key, &exporter, &hello.proof)?;
+    let entrant = match hello.role {
+        // It gets nothing but PONGs.
+        Role::Probe => Entrant::without_grant(identity),
+        _ => relay.policy.admit(Claim {
+            identity_key: &hello.identity_key,
+            grant: &hello.grant,
+            unix_now: unix_now(),
+        })?,
+    };
+    ticket.identify(hello.identity_key)?;
+    Ok(entrant)
+}
+
+/// Seconds since 1970, for the validity of grants; a clock before that makes every grant one of the future.
+pub(crate) fn unix_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
