@@ -209,9 +209,15 @@ impl Socket {
         self.shared.inbox.try_recv(buf)
     }
 
-    /// The next datagram, waited for on this thread, which is none of tokio's. `None` after `timeout`.
+    /// The next datagram, waited for on this thread, which is none of tokio's. `None` after `timeout` or
+    /// [`wake`](Self::wake).
     pub fn recv_blocking(&self, buf: &mut [u8], timeout: Duration) -> Option<Incoming> {
         self.shared.inbox.recv_blocking(buf, timeout)
+    }
+
+    /// Ends the wait of [`recv_blocking`](Self::recv_blocking), the next one if nobody waits now.
+    pub fn wake(&self) {
+        self.shared.inbox.wake();
     }
 
     /// What was counted so far.

@@ -17,6 +17,9 @@ use crate::ids::random_u64;
 /// Bytes of our QUIC connection ids, on relays and clients alike.
 pub const CID_LEN: usize = 8;
 
+/// What native clients and relays speak (`docs/wire.md`).
+pub const ALPN: &[u8] = b"wzp/1";
+
 const NONCE_LEN: usize = 4;
 
 /// The bit of an id's first byte that is 0 for QUIC and 1 for a lane.

@@ -1,4 +1,7 @@
 //! Decisions of the client: paths, voice and end-to-end encryption, without IO.
 
+pub mod call;
+pub mod carrier;
 pub mod e2ee;
+pub mod paths;
 pub mod voice;

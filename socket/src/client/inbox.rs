@@ -42,6 +42,8 @@ struct Ring {
     next: usize,
     len: usize,
     closed: bool,
+    /// Somebody wants the waiting thread's attention.
+    woken: bool,
 }
 
 #[derive(Clone)]
@@ -70,6 +72,7 @@ impl Inbox {
                 next: 0,
                 len: 0,
                 closed: false,
+                woken: false,
             }),
             async_ready: Notify::new(),
             thread_ready: Condvar::new(),
@@ -82,6 +85,12 @@ impl Inbox {
             counters.inbox_dropped.add(1);
         }
         self.async_ready.notify_one();
+        self.thread_ready.notify_one();
+    }
+
+    /// Ends one wait of a thread, the next if there is none now.
+    pub(crate) fn wake(&self) {
+        self.lock().woken = true;
         self.thread_ready.notify_one();
     }
 
@@ -117,7 +126,7 @@ impl Inbox {
         }
     }
 
-    /// The next datagram, waited for on this thread up to `timeout`.
+    /// The next datagram, waited for on this thread up to `timeout` or the next [`wake`](Self::wake).
     pub(crate) fn recv_blocking(&self, buf: &mut [u8], timeout: Duration) -> Option<Incoming> {
         let deadline = StdInstant::now() + timeout;
         let mut ring = self.lock();
@@ -126,6 +135,9 @@ impl Inbox {
                 Taken::Datagram(incoming) => return Some(incoming),
                 Taken::Closed => return None,
                 Taken::Nothing => {}
+            }
+            if std::mem::take(&mut ring.woken) {
+                return None;
             }
             let left = deadline
                 .checked_duration_since(StdInstant::now())

@@ -1,0 +1,337 @@
+//! A call: a member's stay in a room.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+use wzp_identity::{Fingerprint, PublicIdentity};
+use wzp_sdk_core::{
+    call::{self as core, TierChoice},
+    carrier::{Carrier, Why},
+    voice::{drift::Drift, mode::Tier},
+};
+use wzp_wire::{
+    RoomName, SenderId,
+    signal::{Reason, proto::NoticeKind},
+};
+
+use crate::{
+    audio::{Sink, Source},
+    client::Stay,
+    media::Command,
+};
+
+/// What happens to captured sound before it is coded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Processing {
+    /// Take noise out (RNNoise). Default on.
+    pub denoise: bool,
+    /// Take out what the loudspeaker plays, and even out the level. Default off: only a device needs it.
+    pub echo_canceller: bool,
+    /// Send next to nothing while nobody speaks. Halves the bytes, and shows who watches the link when somebody
+    /// speaks. Default on.
+    pub suppress_pauses: bool,
+}
+
+impl Default for Processing {
+    fn default() -> Self {
+        Self {
+            denoise: true,
+            echo_canceller: false,
+            suppress_pauses: true,
+        }
+    }
+}
+
+/// How to join a room.
+pub struct JoinOptions {
+    /// Which room.
+    pub room: RoomName,
+    /// Which tier to send in.
+    pub tier: TierChoice,
+    /// The relay returns our own media, and nobody needs to be there.
+    pub echo: bool,
+    /// What we say.
+    pub source: Box<dyn Source>,
+    /// What we hear goes there.
+    pub sink: Box<dyn Sink>,
+    /// What happens to what we say.
+    pub processing: Processing,
+}
+
+/// Why a call is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndReason {
+    /// We left.
+    Left,
+    /// The relay ended it.
+    Refused {
+        /// Why, for programs.
+        reason: Reason,
+        /// Why, for people.
+        text: String,
+    },
+    /// The connection to the relay is gone.
+    RelayLost,
+}
+
+/// What happens in a call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Media takes this path from now on.
+    Path {
+        /// `relay`.
+        kind: &'static str,
+        /// How datagrams travel on it.
+        carrier: Carrier,
+        /// Why it does.
+        why: Why,
+    },
+    /// A member proved its identity.
+    MemberJoined {
+        /// Its sender id.
+        sender: SenderId,
+        /// Who it is.
+        fingerprint: Fingerprint,
+    },
+    /// A member is gone.
+    MemberLeft {
+        /// Its sender id.
+        sender: SenderId,
+        /// Who it was.
+        fingerprint: Fingerprint,
+    },
+    /// We send in another tier.
+    Tier {
+        /// Before.
+        from: Tier,
+        /// From now on.
+        to: Tier,
+        /// Why.
+        why: &'static str,
+    },
+    /// We can't open packets of a member; its key was asked for again.
+    KeyMismatch {
+        /// Whose packets.
+        sender: SenderId,
+        /// How many so far.
+        count: u32,
+    },
+    /// A member can't open our packets; it got the key again.
+    Unheard {
+        /// Who.
+        sender: SenderId,
+        /// How many packets, by its own count.
+        count: u32,
+    },
+    /// A member, or the relay in its name, did what an honest one does not. It was refused.
+    Misbehaviour {
+        /// Under whose id.
+        sender: SenderId,
+        /// What it was.
+        why: String,
+    },
+    /// The relay wants users to know something; the call goes on.
+    Notice {
+        /// What it is about.
+        kind: NoticeKind,
+        /// For people.
+        text: String,
+    },
+    /// The source gave everything it had. The call goes on in silence.
+    SourceEnded,
+    /// The call is over; nothing follows.
+    Ended {
+        /// Why.
+        reason: EndReason,
+    },
+}
+
+impl Event {
+    pub(crate) fn from_core(event: core::Event) -> Self {
+        match event {
+            core::Event::MemberJoined { sender, fingerprint } => Self::MemberJoined { sender, fingerprint },
+            core::Event::MemberLeft { sender, fingerprint } => Self::MemberLeft { sender, fingerprint },
+            core::Event::Tier { from, to, why } => Self::Tier {
+                from,
+                to,
+                why: why.name(),
+            },
+            core::Event::KeyMismatch { sender, count } => Self::KeyMismatch { sender, count },
+            core::Event::Unheard { sender, count } => Self::Unheard { sender, count },
+            core::Event::Misbehaviour { sender, why } => Self::Misbehaviour {
+                sender,
+                why: why.to_string(),
+            },
+            core::Event::Notice { kind, text } => Self::Notice { kind, text },
+            core::Event::Refused { reason, text } => Self::Ended {
+                reason: EndReason::Refused { reason, text },
+            },
+            core::Event::Joined { .. } => Self::Notice {
+                kind: NoticeKind::Unspecified,
+                text: String::new(),
+            },
+        }
+    }
+}
+
+/// Figures of a call since it began, brought up to date five times a second.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stats {
+    /// Media packets sent, repair included.
+    pub sent: u64,
+    /// Bytes of the media datagrams sent, without carrier, UDP and IP.
+    pub sent_bytes: u64,
+    /// Media packets received and opened, repair included.
+    pub received: u64,
+    /// Bytes of the media datagrams received.
+    pub received_bytes: u64,
+    /// Packets that could not be opened.
+    pub unopened: u64,
+    /// Packets that came twice.
+    pub duplicates: u64,
+    /// What we put on the wire, everything included: media, repair, signalling, lane or QUIC, UDP and IP.
+    pub wire_kbps_up: f64,
+    /// What we took from the wire, counted alike.
+    pub wire_kbps_down: f64,
+    /// Round trip to the relay.
+    pub rtt: Option<Duration>,
+    /// Level of what we say, in dBov: 0 is the loudest.
+    pub level_dbov: f32,
+    /// The tier in which we send.
+    pub tier: Tier,
+    /// What carries.
+    pub carrier: Carrier,
+    /// Why it does.
+    pub carrier_why: Why,
+    /// Since the call began.
+    pub elapsed: Duration,
+    /// Everybody who was heard and is still there.
+    pub remotes: Vec<RemoteStats>,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self {
+            sent: 0,
+            sent_bytes: 0,
+            received: 0,
+            received_bytes: 0,
+            unopened: 0,
+            duplicates: 0,
+            wire_kbps_up: 0.0,
+            wire_kbps_down: 0.0,
+            rtt: None,
+            level_dbov: -96.0,
+            tier: Tier::Good,
+            carrier: Carrier::Lane,
+            carrier_why: Why::Waiting,
+            elapsed: Duration::ZERO,
+            remotes: Vec::new(),
+        }
+    }
+}
+
+/// How one member is heard.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoteStats {
+    /// Its sender id.
+    pub sender: SenderId,
+    /// Who it is, once it proved that.
+    pub fingerprint: Option<Fingerprint>,
+    /// Packets with frames or comfort noise that came.
+    pub received: u64,
+    /// Such packets that did not.
+    pub lost: u64,
+    /// Frames that repair brought back in time.
+    pub recovered: u64,
+    /// Frames that came too late.
+    pub late: u64,
+    /// Sound that was invented for want of a frame.
+    pub concealed_ms: u64,
+    /// Longest stretch of it.
+    pub longest_gap_ms: u64,
+    /// Interarrival jitter (RFC 3550).
+    pub jitter_ms: f64,
+    /// Mean delay of the jitter buffer, beyond the fastest path.
+    pub delay_ms: f64,
+    /// Mean opinion score by the E-model, 1.0 to 4.5; 0.0 before anything was played.
+    pub mos: f64,
+    /// Its clock against ours and the error of that, in parts per million.
+    pub drift: Option<(f64, f64)>,
+    /// Packets of it that could not be opened.
+    pub key_mismatch: u32,
+}
+
+impl RemoteStats {
+    pub(crate) fn new(public: Option<&PublicIdentity>, remote: &core::RemoteStats) -> Self {
+        let stats = &remote.stats;
+        Self {
+            sender: remote.sender,
+            fingerprint: public.map(PublicIdentity::fingerprint),
+            received: stats.received,
+            lost: stats.lost,
+            recovered: stats.recovered,
+            late: stats.late,
+            concealed_ms: stats.concealed_ms,
+            longest_gap_ms: stats.longest_gap_ms,
+            jitter_ms: stats.jitter_ms,
+            delay_ms: stats.delay_ms,
+            mos: stats.mos,
+            drift: remote
+                .drift
+                .as_ref()
+                .map(|&Drift { ppm, error_ppm }| (ppm, error_ppm)),
+            key_mismatch: remote.key_mismatch,
+        }
+    }
+}
+
+/// A stay in a room. Dropping it leaves the room.
+pub struct Call {
+    pub(crate) stay: Stay,
+    pub(crate) sender: SenderId,
+    pub(crate) members: usize,
+    pub(crate) events: mpsc::Receiver<Event>,
+    pub(crate) stats: Arc<Mutex<Stats>>,
+}
+
+impl Call {
+    /// Our sender id in the room.
+    pub fn sender(&self) -> SenderId {
+        self.sender
+    }
+
+    /// How many others were there when we came.
+    pub fn members_at_join(&self) -> usize {
+        self.members
+    }
+
+    /// The next thing that happens; `None` after [`Event::Ended`]. Cancel-safe.
+    pub async fn event(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// Figures since the call began.
+    pub fn stats(&self) -> Stats {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends in another tier from now on.
+    pub fn set_tier(&self, tier: TierChoice) {
+        self.stay.0.media.tell(Command::SetTier(tier));
+    }
+
+    /// Leaves the room and returns the last figures. Not cancel-safe: the call is over either way.
+    pub async fn leave(mut self) -> Stats {
+        self.stay.0.media.tell(Command::Leave);
+        while let Some(event) = self.events.recv().await {
+            if matches!(event, Event::Ended { .. }) {
+                break;
+            }
+        }
+        self.stats()
+    }
+}

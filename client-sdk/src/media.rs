@@ -1,0 +1,174 @@
+//! The media thread of a client: sound in, sound out, lanes and calls, every 10 ms and whenever something arrives.
+//!
+//! It decides nothing itself: what to send is up to [`wzp_sdk_core::call`], on what to
+//! [`wzp_sdk_core::carrier`]. Signalling stays on tokio and talks to it through [`Handle`].
+
+mod active;
+mod link;
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, TryRecvError},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use wzp_socket::{client::Socket, clock};
+use wzp_wire::{Instant, signal::SignalMessage};
+
+pub(crate) use active::{ActiveCall, Owner};
+pub(crate) use link::Link;
+
+use crate::call::EndReason;
+
+/// Pace of sound.
+const TICK: Duration = Duration::from_millis(10);
+/// A thread that was kept from running for longer than this does not catch up: its sound is late anyway.
+const CATCH_UP: Duration = Duration::from_millis(200);
+/// Longest datagram that a carrier delivers.
+const BUFFER: usize = 2_048;
+
+/// What the thread is told.
+pub(crate) enum Command {
+    /// Start this call; it asks to join at once.
+    Start(Box<ActiveCall>),
+    /// Send in another tier.
+    SetTier(wzp_sdk_core::call::TierChoice),
+    /// Leave the room.
+    Leave,
+    /// The relay said something.
+    Signal(Box<SignalMessage>),
+    /// A QUIC datagram came.
+    Datagram(Bytes),
+    /// The connection is gone.
+    Lost,
+    /// End the thread.
+    Stop,
+}
+
+/// Talks to the media thread from anywhere.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    commands: mpsc::Sender<Command>,
+    socket: Arc<Socket>,
+}
+
+impl Handle {
+    /// The thread may be gone already, and then there is nobody to tell.
+    pub(crate) fn tell(&self, command: Command) {
+        if self.commands.send(command).is_ok() {
+            self.socket.wake();
+        }
+    }
+}
+
+/// Starts the media thread of a client.
+pub(crate) fn start(socket: Arc<Socket>, link: Link) -> std::io::Result<Handle> {
+    let (commands, inbox) = mpsc::channel();
+    let handle = Handle { commands, socket };
+    let mut thread = Thread {
+        link,
+        inbox,
+        call: None,
+    };
+    std::thread::Builder::new()
+        .name("wzp-media".into())
+        .spawn(move || thread.run())?;
+    Ok(handle)
+}
+
+struct Thread {
+    link: Link,
+    inbox: Receiver<Command>,
+    call: Option<Box<ActiveCall>>,
+}
+
+/// Whether the thread goes on.
+enum Flow {
+    On,
+    End,
+}
+
+impl Thread {
+    fn run(&mut self) {
+        let mut buffer = [0; BUFFER];
+        let mut next_tick = clock::now() + TICK;
+        loop {
+            let now = clock::now();
+            self.link.wait(
+                &mut buffer,
+                next_tick.duration_since(now),
+                self.call.as_deref_mut(),
+            );
+            if let Flow::End = self.obey(clock::now()) {
+                break;
+            }
+            let now = clock::now();
+            if now.duration_since(next_tick) > CATCH_UP {
+                next_tick = now;
+            }
+            while now >= next_tick {
+                self.tick(next_tick, now);
+                next_tick += TICK;
+            }
+        }
+        if let Some(call) = self.call.take() {
+            call.end(EndReason::Left);
+        }
+    }
+
+    fn tick(&mut self, due: Instant, now: Instant) {
+        self.link.handle_timeout(now);
+        if let Some(call) = &mut self.call {
+            call.tick(due, now, &mut self.link);
+        }
+    }
+
+    fn obey(&mut self, now: Instant) -> Flow {
+        loop {
+            let command = match self.inbox.try_recv() {
+                Ok(command) => command,
+                Err(TryRecvError::Empty) => return Flow::On,
+                Err(TryRecvError::Disconnected) => return Flow::End,
+            };
+            match command {
+                Command::Start(mut call) => {
+                    call.start(now, &mut self.link);
+                    self.call = Some(call);
+                }
+                Command::SetTier(tier) => {
+                    if let Some(call) = &mut self.call {
+                        call.set_tier(now, tier);
+                    }
+                }
+                Command::Leave => {
+                    if let Some(mut call) = self.call.take() {
+                        call.leave(&mut self.link);
+                        call.end(EndReason::Left);
+                    }
+                }
+                Command::Signal(message) => {
+                    let call = self.call.as_deref_mut();
+                    let over = call.and_then(|call| call.handle_signal(now, *message, &mut self.link));
+                    if let Some(reason) = over {
+                        self.end(reason);
+                    }
+                }
+                Command::Datagram(bytes) => self.link.handle_quic(now, &bytes, self.call.as_deref_mut()),
+                Command::Lost => {
+                    self.link.handle_lost();
+                    self.end(EndReason::RelayLost);
+                }
+                Command::Stop => return Flow::End,
+            }
+        }
+    }
+
+    fn end(&mut self, reason: EndReason) {
+        if let Some(call) = self.call.take() {
+            call.end(reason);
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! A running call on the media thread: its core, its sound, and what its owner is told.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use getrandom::{SysRng, rand_core::UnwrapErr};
+use tokio::sync::{mpsc, oneshot};
+use wzp_sdk_core::{
+    call::{self as core, TierChoice},
+    carrier::{Carrier, Why},
+    voice::receiver::PULL,
+};
+use wzp_wire::{
+    Instant, SenderId,
+    signal::{Kind, SignalMessage},
+};
+
+use super::Link;
+use crate::{
+    audio::{FRAME, Read, Sink, Source},
+    call::{EndReason, Event, Processing, RemoteStats, Stats},
+    codec::Library,
+    dsp::{Denoiser, EchoCanceller, EchoOptions},
+    error::JoinError,
+};
+
+/// Ticks between two looks at the figures.
+const STATS_EVERY: u32 = 20;
+/// Below what 16 bits can say.
+const SILENCE_DBOV: f32 = -96.0;
+
+/// What the relay said to our join.
+pub(crate) type Admission = oneshot::Sender<Result<(SenderId, usize), JoinError>>;
+
+pub(crate) struct ActiveCall {
+    core: core::Call<Library>,
+    source: Option<Box<dyn Source>>,
+    sink: Box<dyn Sink>,
+    front: FrontEnd,
+    events: mpsc::Sender<Event>,
+    stats: Arc<Mutex<Stats>>,
+    admission: Option<Admission>,
+    carrier: Option<(Carrier, Why)>,
+    began: Instant,
+    wire_before: (u64, u64),
+    ticks: u32,
+    level_dbov: f32,
+}
+
+/// What the owner of a call gives and gets.
+pub(crate) struct Owner {
+    pub(crate) source: Box<dyn Source>,
+    pub(crate) sink: Box<dyn Sink>,
+    pub(crate) processing: Processing,
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) stats: Arc<Mutex<Stats>>,
+    pub(crate) admission: Admission,
+}
+
+impl ActiveCall {
+    pub(crate) fn new(now: Instant, core: core::Call<Library>, owner: Owner) -> Self {
+        Self {
+            core,
+            source: Some(owner.source),
+            sink: owner.sink,
+            front: FrontEnd::new(owner.processing),
+            events: owner.events,
+            stats: owner.stats,
+            admission: Some(owner.admission),
+            carrier: None,
+            began: now,
+            wire_before: (0, 0),
+            ticks: 0,
+            level_dbov: SILENCE_DBOV,
+        }
+    }
+
+    pub(super) fn start(&mut self, now: Instant, link: &mut Link) {
+        self.began = now;
+        self.wire_before = link.wire_bytes();
+        self.core.join();
+        self.flush(now, link);
+    }
+
+    pub(super) fn set_tier(&mut self, now: Instant, tier: TierChoice) {
+        self.core.set_tier(now, tier);
+    }
+
+    pub(super) fn leave(&mut self, link: &mut Link) {
+        self.core.leave();
+        while let Some(message) = self.core.poll_signal() {
+            link.signal(message);
+        }
+        self.publish(link);
+    }
+
+    /// Takes a message of the relay, and says so when it ends the call.
+    pub(super) fn handle_signal(
+        &mut self,
+        now: Instant,
+        message: SignalMessage,
+        link: &mut Link,
+    ) -> Option<EndReason> {
+        let is_last = matches!(message.kind, Some(Kind::Goodbye(_)));
+        self.core.handle_signal(now, message);
+        let refused = self.flush(now, link);
+        let (reason, text) = refused?;
+        if let Some(admission) = self.admission.take() {
+            let _ = admission.send(Err(JoinError::Refused {
+                reason,
+                text: text.clone(),
+            }));
+            return Some(EndReason::Refused { reason, text });
+        }
+        is_last.then_some(EndReason::Refused { reason, text })
+    }
+
+    pub(super) fn handle_datagram(&mut self, at: Instant, datagram: &mut [u8], link: &mut Link) {
+        self.core.handle_datagram(at, datagram);
+        self.flush(at, link);
+    }
+
+    /// 10 ms of sound in both directions.
+    pub(super) fn tick(&mut self, due: Instant, now: Instant, link: &mut Link) {
+        self.core.handle_rtt(now, link.rtt());
+        if self.core.poll_timeout().is_some_and(|timeout| timeout <= now) {
+            self.core.handle_timeout(now, &mut UnwrapErr(SysRng));
+        }
+        let mut heard = [0.0; PULL];
+        // Play-out keeps its own pace even when the thread woke late.
+        self.core.pull(due, &mut heard);
+        self.sink.write(&heard);
+        self.front.render(&heard);
+        if self.core.sender_id().is_some() {
+            self.capture(now);
+        }
+        self.flush(now, link);
+        self.look_at(link);
+    }
+
+    pub(crate) fn end(self: Box<Self>, reason: EndReason) {
+        if let Some(admission) = self.admission {
+            let _ = admission.send(Err(JoinError::RelayLost));
+        }
+        let _ = self.events.try_send(Event::Ended { reason });
+    }
+
+    fn capture(&mut self, now: Instant) {
+        let mut frame = [0.0; FRAME];
+        if let Some(source) = &mut self.source {
+            match source.read(&mut frame) {
+                Read::Sound => {}
+                Read::Silence => frame.fill(0.0),
+                Read::End => {
+                    frame.fill(0.0);
+                    self.source = None;
+                    self.tell(Event::SourceEnded);
+                }
+            }
+        }
+        let power = frame.iter().map(|sample| sample * sample).sum::<f32>() / FRAME as f32;
+        self.level_dbov = (10.0 * power.log10()).max(SILENCE_DBOV);
+        let speech = self.front.capture(&mut frame);
+        self.core.handle_capture(now, &frame, speech);
+    }
+
+    /// Moves everything that the core has to say; returns the relay's refusal, if there was one.
+    fn flush(&mut self, now: Instant, link: &mut Link) -> Option<(wzp_wire::signal::Reason, String)> {
+        let mut out = [0; core::MAX_DATAGRAM];
+        while let Some(len) = self.core.poll_packet(now, &mut out) {
+            link.send(now, out.get(..len).unwrap_or_default());
+        }
+        while let Some(message) = self.core.poll_signal() {
+            link.signal(message);
+        }
+        let mut refused = None;
+        while let Some(event) = self.core.poll_event() {
+            match event {
+                core::Event::Joined { sender, members } => {
+                    if let Some(admission) = self.admission.take() {
+                        let _ = admission.send(Ok((sender, members)));
+                    }
+                }
+                core::Event::Refused { reason, text } => refused = Some((reason, text)),
+                other => self.tell(Event::from_core(other)),
+            }
+        }
+        refused
+    }
+
+    fn look_at(&mut self, link: &Link) {
+        let (carrier, why) = link.carrier();
+        if self.carrier != Some((carrier, why)) {
+            self.carrier = Some((carrier, why));
+            self.tell(Event::Path {
+                kind: "relay",
+                carrier,
+                why,
+            });
+        }
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(STATS_EVERY) {
+            self.publish(link);
+        }
+    }
+
+    fn publish(&mut self, link: &Link) {
+        let (up, down) = link.wire_bytes();
+        let (carrier, why) = link.carrier();
+        let elapsed = wzp_socket::clock::now().duration_since(self.began);
+        let kbps = |bytes: u64| bytes as f64 * 8.0 / 1_000.0 / elapsed.as_secs_f64().max(0.001);
+        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = *self.core.counts();
+        stats.tier = self.core.tier();
+        stats.remotes.clear();
+        let core = &mut self.core;
+        let remotes: &mut Vec<RemoteStats> = &mut stats.remotes;
+        core.remotes(|public, remote| remotes.push(RemoteStats::new(public, &remote)));
+        *stats = Stats {
+            sent: counts.sent,
+            sent_bytes: counts.sent_bytes,
+            received: counts.received,
+            received_bytes: counts.received_bytes,
+            unopened: counts.unopened,
+            duplicates: counts.duplicates,
+            wire_kbps_up: kbps(up.saturating_sub(self.wire_before.0)),
+            wire_kbps_down: kbps(down.saturating_sub(self.wire_before.1)),
+            rtt: Some(link.rtt()),
+            level_dbov: self.level_dbov,
+            tier: stats.tier,
+            carrier,
+            carrier_why: why,
+            elapsed,
+            remotes: std::mem::take(&mut stats.remotes),
+        };
+    }
+
+    fn tell(&self, event: Event) {
+        // An owner who does not read loses events, never the call.
+        let _ = self.events.try_send(event);
+    }
+}
+
+/// What happens to captured sound before it is coded.
+struct FrontEnd {
+    echo: Option<EchoCanceller>,
+    denoiser: Denoiser,
+    denoise: bool,
+}
+
+impl FrontEnd {
+    fn new(processing: Processing) -> Self {
+        let echo = processing
+            .echo_canceller
+            .then(|| EchoCanceller::new(EchoOptions::default()));
+        Self {
+            echo,
+            denoiser: Denoiser::new(),
+            denoise: processing.denoise,
+        }
+    }
+
+    fn render(&mut self, heard: &[f32; FRAME]) {
+        if let Some(echo) = &mut self.echo {
+            echo.render(heard);
+        }
+    }
+
+    /// Cleans the frame and returns the probability that there is a voice in it.
+    fn capture(&mut self, frame: &mut [f32; FRAME]) -> f32 {
+        if let Some(echo) = &mut self.echo {
+            echo.capture(frame);
+        }
+        if self.denoise {
+            return self.denoiser.process(frame);
+        }
+        let mut copy = *frame;
+        self.denoiser.process(&mut copy)
+    }
+}

@@ -1,0 +1,346 @@
+//! One connection to a relay: the handshake, who we are, the lane, and the two ends of signalling.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+use tokio::{sync::mpsc, time::timeout};
+use wzp_identity::{EXPORTER_LABEL, Identity};
+use wzp_lane::{
+    Aead, Direction, LaneId, LaneNumbers, Opener, Sealer, Secret, alive::Alive, exporter_context,
+};
+use wzp_socket::{
+    Address,
+    client::{ReceivingLane, Socket},
+    clock,
+    quic::{Role as Side, transport_config},
+};
+use wzp_wire::signal::{self, Hello, Kind, LaneAccept, LaneIdBytes, LaneOffer, Role, SignalMessage, Welcome};
+
+use crate::{CertificateHash, ConnectError, Trust, trust::Verifier};
+
+/// How long each step of the way to a relay may take; two of them stay below the 5 s in which a user is told.
+const STEP: Duration = Duration::from_millis(2_400);
+/// Messages to the relay that may wait.
+const OUTBOX: usize = 256;
+const READ_BYTES: usize = 16_384;
+
+/// What is known of the relay.
+#[derive(Debug, Clone)]
+pub struct RelayInfo {
+    /// As the user wrote it.
+    pub name: String,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// What it showed.
+    pub certificate: CertificateHash,
+    /// It was not known before and is remembered now.
+    pub first_visit: bool,
+    /// Name and version of its software.
+    pub software: String,
+    /// Our own address as it sees it.
+    pub observed: SocketAddr,
+    /// Its second port for reflect, if it has one.
+    pub reflect_port: Option<u16>,
+}
+
+/// Both halves of the lane to a relay.
+pub(crate) struct Lane {
+    pub(crate) sealer: Sealer,
+    pub(crate) receiving: ReceivingLane,
+    pub(crate) alive: Alive,
+    pub(crate) to: Address,
+}
+
+/// A relay that said welcome.
+pub(crate) struct Session {
+    pub(crate) connection: Connection,
+    pub(crate) info: RelayInfo,
+    pub(crate) lane: Option<Lane>,
+    pub(crate) send: SendStream,
+    pub(crate) recv: RecvStream,
+    pub(crate) decoder: signal::Decoder,
+}
+
+/// What a client shows to a relay.
+pub(crate) struct Credentials<'a> {
+    pub(crate) identity: &'a Identity,
+    pub(crate) grant: String,
+    pub(crate) trust: &'a Trust,
+}
+
+/// Connects, proves who we are and sets up a lane.
+pub(crate) async fn connect(
+    socket: &Arc<Socket>,
+    relay: &str,
+    credentials: Credentials<'_>,
+) -> Result<Session, ConnectError> {
+    let address = resolve(relay).await?;
+    let expected = credentials.trust.expected(relay)?;
+    let verifier = Verifier::new(expected);
+    let connection = dial(socket, relay, address, &verifier, credentials.trust).await?;
+    let seen = verifier.seen().ok_or(ConnectError::Protocol("no certificate"))?;
+    let first_visit = expected.is_none();
+    if first_visit {
+        credentials.trust.remember(relay, seen)?;
+    }
+
+    let greeting = greet(socket, &connection, credentials);
+    let greeted = timeout(STEP, greeting)
+        .await
+        .map_err(|_| unreachable(relay, STEP * 2))?;
+    let (welcome, lane, send, recv, decoder) = greeted.map_err(|error| match error {
+        ConnectError::Quic { source, .. } => closed(relay, source),
+        other => other,
+    })?;
+    let info = RelayInfo {
+        name: relay.to_owned(),
+        address,
+        certificate: seen,
+        first_visit,
+        software: welcome.software,
+        observed: welcome.observed,
+        reflect_port: welcome.reflect_port,
+    };
+    Ok(Session {
+        connection,
+        info,
+        lane,
+        send,
+        recv,
+        decoder,
+    })
+}
+
+async fn resolve(relay: &str) -> Result<SocketAddr, ConnectError> {
+    let failed = |source| ConnectError::Address {
+        relay: relay.to_owned(),
+        source,
+    };
+    let mut found = tokio::net::lookup_host(relay).await.map_err(failed)?;
+    found
+        .next()
+        .ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))
+}
+
+async fn dial(
+    socket: &Socket,
+    relay: &str,
+    address: SocketAddr,
+    verifier: &Arc<Verifier>,
+    trust: &Trust,
+) -> Result<Connection, ConnectError> {
+    let mut config = quinn::ClientConfig::new(Arc::new(verifier.client_config()?));
+    config.transport_config(Arc::new(transport_config(Side::Client)));
+    // The certificate is judged by its hash, so the name in it says nothing; this one goes over the wire.
+    let connecting = socket
+        .endpoint()
+        .connect_with(config, address, "wzp")
+        .map_err(|_| ConnectError::Protocol("the address can't be dialled"))?;
+    match timeout(STEP, connecting).await {
+        Err(_) => Err(unreachable(relay, STEP)),
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => Err(match verifier.refused() {
+            Some((expected, seen)) => ConnectError::Certificate {
+                relay: relay.to_owned(),
+                expected,
+                seen,
+                file: match trust {
+                    Trust::Pinned(_) => None,
+                    Trust::KnownRelays(file) => Some(file.clone()),
+                },
+            },
+            None => closed(relay, error),
+        }),
+    }
+}
+
+type Greeting = (Welcome, Option<Lane>, SendStream, RecvStream, signal::Decoder);
+
+async fn greet(
+    socket: &Socket,
+    connection: &Connection,
+    credentials: Credentials<'_>,
+) -> Result<Greeting, ConnectError> {
+    let quic = |source| ConnectError::Quic {
+        relay: String::new(),
+        source,
+    };
+    let (mut send, mut recv) = connection.open_bi().await.map_err(quic)?;
+    let half = HalfLane::offer(socket, connection)?;
+    let mut exporter = [0; 32];
+    connection
+        .export_keying_material(&mut exporter, EXPORTER_LABEL, &[])
+        .map_err(|_| ConnectError::Protocol("no exporter"))?;
+    let hello = Hello {
+        software: concat!("wzp-sdk/", env!("CARGO_PKG_VERSION")).to_owned(),
+        identity_key: credentials.identity.public().to_bytes(),
+        proof: credentials.identity.prove_connection(&exporter),
+        grant: credentials.grant,
+        role: Role::Member,
+        lane: half.as_ref().and_then(HalfLane::message),
+    };
+    let mut bytes = Vec::new();
+    signal::encode(&signal::message(Kind::Hello(hello.into())), &mut bytes)
+        .map_err(|_| ConnectError::Protocol("our hello is too long"))?;
+    let written = send.write_all(&bytes).await;
+
+    let mut decoder = signal::Decoder::new();
+    let answer = next_message(&mut recv, &mut decoder).await;
+    let Some(answer) = answer? else {
+        // What the relay said when it closed tells more than a stream that ended.
+        return Err(match (written, connection.close_reason()) {
+            (_, Some(reason)) => quic(reason),
+            (Err(_), None) => ConnectError::Protocol("it took no hello"),
+            (Ok(()), None) => ConnectError::Protocol("it ended the stream"),
+        });
+    };
+    match answer.kind {
+        Some(Kind::Welcome(welcome)) => {
+            let welcome =
+                Welcome::try_from(welcome).map_err(|invalid| ConnectError::Protocol(invalid.field))?;
+            let lane = half
+                .zip(welcome.lane.as_ref())
+                .map(|(half, accept)| half.accept(connection, accept));
+            Ok((welcome.clone(), lane.transpose()?, send, recv, decoder))
+        }
+        Some(Kind::Refused(refused)) => Err(ConnectError::Refused {
+            reason: refused.reason(),
+            text: refused.text,
+        }),
+        Some(Kind::Goodbye(goodbye)) => Err(ConnectError::Refused {
+            reason: goodbye.reason(),
+            text: goodbye.text,
+        }),
+        _ => Err(ConnectError::Protocol("it answered hello with something else")),
+    }
+}
+
+/// The receiving half of a lane whose sending half the relay has still to grant.
+struct HalfLane {
+    number: u16,
+    aead: Aead,
+    receiving: ReceivingLane,
+}
+
+impl HalfLane {
+    /// One AEAD is offered, the one this machine does best: its key must be in place before the relay learns the id.
+    fn offer(socket: &Socket, connection: &Connection) -> Result<Option<Self>, ConnectError> {
+        let Some((&aead, number)) = Aead::supported().first().zip(LaneNumbers::default().take()) else {
+            return Ok(None);
+        };
+        let secret = lane_secret(connection, Direction::FromServer, number, aead)?;
+        let opener = Opener::new(secret, aead, socket.id_len());
+        Ok(socket
+            .open(opener, connection.remote_address())
+            .ok()
+            .map(|receiving| Self {
+                number,
+                aead,
+                receiving,
+            }))
+    }
+
+    fn message(&self) -> Option<LaneOffer> {
+        let lane_id = LaneIdBytes::new(self.receiving.id().as_slice().to_vec())?;
+        Some(LaneOffer {
+            number: self.number,
+            lane_id,
+            aeads: vec![self.aead.code().into()],
+        })
+    }
+
+    fn accept(self, connection: &Connection, accept: &LaneAccept) -> Result<Lane, ConnectError> {
+        let id = LaneId::new(&accept.lane_id);
+        let Some(id) =
+            id.filter(|_| accept.number == self.number && accept.aead == u32::from(self.aead.code()))
+        else {
+            return Err(ConnectError::Protocol("it granted a lane that was not offered"));
+        };
+        let secret = lane_secret(connection, Direction::FromClient, self.number, self.aead)?;
+        Ok(Lane {
+            sealer: Sealer::new(secret, self.aead, id),
+            receiving: self.receiving,
+            alive: Alive::new(clock::now()),
+            to: Address::new(connection.remote_address(), None),
+        })
+    }
+}
+
+fn lane_secret(
+    connection: &Connection,
+    direction: Direction,
+    number: u16,
+    aead: Aead,
+) -> Result<Secret, ConnectError> {
+    let mut secret = [0; 32];
+    connection
+        .export_keying_material(
+            &mut secret,
+            wzp_lane::EXPORTER_LABEL,
+            &exporter_context(direction, number, aead),
+        )
+        .map_err(|_| ConnectError::Protocol("no exporter"))?;
+    Ok(Secret::from(secret))
+}
+
+/// The next message; `None` at the end of the stream, however it ended.
+pub(crate) async fn next_message(
+    recv: &mut RecvStream,
+    decoder: &mut signal::Decoder,
+) -> Result<Option<SignalMessage>, ConnectError> {
+    let mut buffer = [0; READ_BYTES];
+    loop {
+        let found = decoder
+            .next()
+            .map_err(|_| ConnectError::Protocol("its signalling can't be read"))?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        match recv.read(&mut buffer).await {
+            Ok(Some(read)) => decoder.push(buffer.get(..read).unwrap_or_default()),
+            Ok(None) | Err(_) => return Ok(None),
+        }
+    }
+}
+
+/// Writes what comes through the returned channel to the relay, until the channel or the stream ends.
+pub(crate) fn spawn_writer(mut send: SendStream) -> mpsc::Sender<SignalMessage> {
+    let (outbox, mut messages) = mpsc::channel::<SignalMessage>(OUTBOX);
+    tokio::spawn(async move {
+        let mut bytes = Vec::new();
+        while let Some(message) = messages.recv().await {
+            bytes.clear();
+            if signal::encode(&message, &mut bytes).is_ok() && send.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+        let _ = send.finish();
+        // Resolves when the relay has everything, a Leave above all.
+        let _ = timeout(STEP, send.stopped()).await;
+    });
+    outbox
+}
+
+fn unreachable(relay: &str, after: Duration) -> ConnectError {
+    ConnectError::Unreachable {
+        relay: relay.to_owned(),
+        after,
+    }
+}
+
+fn closed(relay: &str, error: ConnectionError) -> ConnectError {
+    match error {
+        ConnectionError::TimedOut => unreachable(relay, STEP),
+        ConnectionError::ApplicationClosed(close) => ConnectError::Refused {
+            reason: u32::try_from(close.error_code.into_inner())
+                .ok()
+                .and_then(|code| signal::Reason::try_from(code.cast_signed()).ok())
+                .unwrap_or(signal::Reason::Unspecified),
+            text: String::from_utf8_lossy(&close.reason).into_owned(),
+        },
+        source => ConnectError::Quic {
+            relay: relay.to_owned(),
+            source,
+        },
+    }
+}
