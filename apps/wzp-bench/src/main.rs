@@ -1,10 +1,14 @@
 //! Measures WZP. One subcommand per file; each prints for people, or JSON with `--json`.
 
+mod components;
 mod cpu;
 mod floor;
 mod link;
 mod load;
+mod pipeline;
 mod report;
+mod speech;
+mod voice;
 
 use clap::{Parser, Subcommand};
 
@@ -21,11 +25,17 @@ enum Command {
     Floor(floor::Args),
     /// A bad link to test with: a UDP proxy that loses, delays and reorders
     Link(link::Args),
+    /// What each part costs, and a whole client at once
+    Components(components::Args),
+    /// Recorded speech through every tier and loss: quality, intelligibility, rate, delay
+    Voice(voice::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Floor(args) => floor::run(args),
         Command::Link(args) => link::run(args),
+        Command::Components(args) => components::run(args),
+        Command::Voice(args) => voice::run(args),
     }
 }

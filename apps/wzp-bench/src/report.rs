@@ -14,6 +14,11 @@ pub(crate) struct Format {
 }
 
 impl Format {
+    /// For programs, not for people.
+    pub(crate) fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Prints one result as soon as it is known.
     ///
     /// # Errors
