@@ -1,0 +1,158 @@
+use super::*;
+use crate::sweep::Buffer;
+
+/// What the words after the name of the program mean, in an environment without ours.
+fn meant(words: &str) -> Result<Command, Failure> {
+    let line = std::iter::once("wzp-client")
+        .chain(words.split_whitespace())
+        .map(OsString::from);
+    match parse(line)? {
+        Parsed::Run(invocation) => Ok(invocation.command),
+        Parsed::Print(text) => panic!("{text}"),
+    }
+}
+
+fn refused(words: &str) -> String {
+    let failure = meant(words).unwrap_err();
+    assert_eq!(failure.exit, crate::exit::Exit::Usage, "{words}: {failure}");
+    assert!(!failure.text.contains('\n'), "{words}: {failure}");
+    failure.text
+}
+
+#[test]
+fn quick_start_is_a_tone_into_the_lobby() {
+    let Command::Call { link, room, sound } = meant("--send-tone 5 127.0.0.1:4433").unwrap() else {
+        panic!()
+    };
+    assert_eq!((link.relay.as_str(), room.as_str()), ("127.0.0.1:4433", "lobby"));
+    assert_eq!(
+        (sound.source, sound.record),
+        (Source::Tone(Duration::from_secs(5)), None)
+    );
+    assert!(matches!(link.admission, Admission::Open) && matches!(link.identity, identity::Choice::Default));
+}
+
+#[test]
+fn sending_and_recording_go_together() {
+    let words =
+        "--room tea --send-file in.wav --record out.wav --secs 20 --tier degraded --carrier quic relay:1";
+    let Command::Call { link, room, sound } = meant(words).unwrap() else {
+        panic!()
+    };
+    assert_eq!(room.as_str(), "tea");
+    assert_eq!(
+        (sound.source, sound.record),
+        (Source::File("in.wav".into()), Some("out.wav".into()))
+    );
+    assert_eq!(sound.time, Some(Duration::from_secs(20)));
+    assert_eq!(
+        (link.tier, link.carrier),
+        (TierChoice::Fixed(wzp_sdk::Tier::Degraded), Preference::Quic)
+    );
+}
+
+#[test]
+fn tests_get_a_room_of_their_own_unless_one_is_named() {
+    assert!(matches!(
+        meant("--echo-test 5 a:1"),
+        Ok(Command::Echo { room: None, .. })
+    ));
+    let Ok(Command::Drift { room: Some(room), .. }) = meant("--drift-test 20 --room tea a:1") else {
+        panic!()
+    };
+    assert_eq!(room.as_str(), "tea");
+}
+
+#[test]
+fn sweep_needs_no_relay_and_takes_lists() {
+    let Ok(Command::Sweep(options)) = meant("--sweep --tier good --loss 0,10 --buffer auto,80 --secs 3")
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (options.tiers, options.loss_percent),
+        (vec![wzp_sdk::Tier::Good], vec![0, 10])
+    );
+    assert_eq!(
+        (options.buffers, options.time),
+        (vec![Buffer::Auto, Buffer::Fixed(80)], Duration::from_secs(3))
+    );
+    assert!(refused("--sweep a:1").contains("needs no relay"));
+    assert!(refused("--sweep --buffer 5").contains("from 10 to 1000 ms"));
+}
+
+#[test]
+fn what_cannot_be_is_refused_in_one_line_that_says_what_to_do() {
+    assert!(refused("").contains("--send-tone SECS"));
+    assert!(refused("a:1").contains("say what to do"));
+    assert!(refused("--live --record f.wav a:1").contains("--record and --live cannot be combined"));
+    assert!(refused("--send-tone 5").contains("name the relay"));
+    assert!(refused("--send-tone 5 relay").contains("write host:port"));
+    assert!(refused("--send-tone 0 a:1").contains("0 is not in 1..=86400"));
+    assert!(refused("--send-tone five a:1").contains("--send-tone"));
+    assert!(
+        refused("--send-tone 5 --tier best a:1")
+            .contains("possible values: good, degraded, catastrophic, auto")
+    );
+    assert!(refused("--send-tone 5 --relay-cert 12 a:1").contains("64 hex digits"));
+    assert!(refused("--send-tone 5 --secret x a:1").contains("--secret"));
+    assert!(
+        refused("--send-tone 5 --secret 0123456789abcdef --grant x a:1").contains("--secret and --grant")
+    );
+    assert!(refused("--send-tune 5 a:1").contains("exists: '--send-tone'"));
+    assert!(
+        refused(&format!("--send-tone 5 --room {} a:1", "x".repeat(65))).contains("longer than 64 bytes")
+    );
+    assert!(refused("--send-tone 5 --log wzp=loud a:1").contains("--log"));
+    assert!(refused("--send-tone 5 a:1 identity show").contains("cannot be combined with --send-tone"));
+}
+
+#[test]
+fn identity_takes_its_file_before_or_behind() {
+    for words in ["--identity f identity show", "identity show --identity f"] {
+        let Ok(Command::Identity(identity::Action::Show {
+            choice: identity::Choice::File(file),
+            phrase: false,
+        })) = meant(words)
+        else {
+            panic!("{words}")
+        };
+        assert_eq!(file, PathBuf::from("f"));
+    }
+    assert!(refused("identity verify nobody").contains("public key of 64 hex digits"));
+    assert!(refused("identity new --identity -").contains("must name the file"));
+}
+
+#[test]
+fn help_explains_every_flag_and_its_variable() {
+    let Ok(Parsed::Print(help)) = parse(["wzp-client", "--help"].map(OsString::from)) else {
+        panic!()
+    };
+    for flag in [
+        "SEND_TONE",
+        "SEND_FILE",
+        "RECORD",
+        "SECS",
+        "LIVE",
+        "ECHO_TEST",
+        "DRIFT_TEST",
+        "SWEEP",
+        "ROOM",
+        "IDENTITY",
+        "SECRET",
+        "GRANT",
+        "RELAY_CERT",
+        "KNOWN_RELAYS",
+        "TIER",
+        "CARRIER",
+        "NO_DENOISE",
+        "JSON",
+        "LOG",
+        "RELAY",
+    ] {
+        assert!(help.contains(&format!("[env: WZP_{flag}")), "{flag}");
+        let dashed = format!("--{}", flag.to_lowercase().replace('_', "-"));
+        assert!(flag == "RELAY" || help.contains(&dashed), "{dashed}");
+    }
+    assert!(help.contains("Exit codes:") && help.contains("WZP_PHRASE"));
+}

@@ -1,0 +1,157 @@
+//! `--send-tone`, `--send-file`, `--record` and `--live`: a call with sound going in, out, or both.
+
+#[cfg(feature = "device")]
+mod live;
+
+use std::{path::Path, time::Duration};
+
+use wzp_sdk::{
+    Processing, RoomName,
+    audio::{self, Discard, Silence, Tone, WavSink, WavSource, WavStatus},
+};
+
+use crate::{
+    args::{Link, Sound, Source},
+    exit::{Failure, chain},
+    report::{Event, Report},
+    session::{End, Ends, Go, Session, Stop},
+};
+
+const TONE_HZ: f32 = 440.0;
+const TONE_AMPLITUDE: f32 = 0.3;
+const FRAMES_PER_SECOND: u64 = 100;
+/// How long we stay after the last sound, so that its repair packets leave too.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// A recording under way.
+struct Recording {
+    file: String,
+    status: WavStatus,
+    /// Whether its failure was told.
+    told: bool,
+}
+
+/// Places the call.
+///
+/// # Errors
+/// [`Failure`] with the exit code of what went wrong; what was recorded until then is kept.
+pub(crate) async fn run(
+    link: Link,
+    room: RoomName,
+    sound: Sound,
+    report: &Report,
+    stop: &mut Stop,
+) -> Result<(), Failure> {
+    let sends = sound.source != Source::Nothing;
+    let (ends, mut recording) = open(&sound)?;
+    let mut session = Session::open(link, room, ends, report, stop).await?;
+    let each_second = |recording: &mut Option<Recording>| match recording {
+        Some(recording) => recording.go_on(sends, report),
+        None => Go::On,
+    };
+    let mut end = session
+        .run(sound.time, report, stop, |_, _| each_second(&mut recording))
+        .await;
+    if let End::SourceEnded = end {
+        end = session
+            .run(Some(LINGER), report, stop, |_, _| each_second(&mut recording))
+            .await;
+    }
+    session.close(report).await;
+    match (end, recording.and_then(Recording::failure)) {
+        (End::Broken(failure), _) | (_, Some(failure)) => Err(failure),
+        _ => Ok(()),
+    }
+}
+
+/// Opens everything that can be wrong before anybody is called.
+fn open(sound: &Sound) -> Result<(Ends, Option<Recording>), Failure> {
+    if let Source::Devices { denoise } = sound.source {
+        return Ok((devices(denoise)?, None));
+    }
+    let source: Box<dyn audio::Source> = match &sound.source {
+        Source::Tone(time) => Box::new(Tone::new(
+            TONE_HZ,
+            TONE_AMPLITUDE,
+            time.as_secs() * FRAMES_PER_SECOND,
+        )),
+        Source::File(file) => Box::new(WavSource::open(file).map_err(|e| unreadable(file, &e))?),
+        Source::Nothing | Source::Devices { .. } => Box::new(Silence),
+    };
+    // Noise reduction takes a tone for noise, and a file is sent as it was made.
+    let suppress_pauses = !matches!(sound.source, Source::Tone(_));
+    let processing = Processing {
+        denoise: false,
+        echo_canceller: false,
+        suppress_pauses,
+    };
+    let (sink, recording): (Box<dyn audio::Sink>, _) = match &sound.record {
+        Some(file) => {
+            let (sink, status) = WavSink::create(file)
+                .map_err(|e| Failure::usage(format!("--record {}: {}", file.display(), chain(&e))))?;
+            let recording = Recording {
+                file: file.display().to_string(),
+                status,
+                told: false,
+            };
+            (Box::new(sink), Some(recording))
+        }
+        None => (Box::new(Discard), None),
+    };
+    Ok((
+        Ends {
+            source,
+            sink,
+            processing,
+            echo: false,
+        },
+        recording,
+    ))
+}
+
+/// What to say of a WAV file that is none.
+pub(crate) fn unreadable(file: &Path, error: &dyn std::error::Error) -> Failure {
+    Failure::usage(format!("--send-file {}: {}", file.display(), chain(error)))
+}
+
+#[cfg(feature = "device")]
+fn devices(denoise: bool) -> Result<Ends, Failure> {
+    live::open(denoise)
+}
+
+#[cfg(not(feature = "device"))]
+fn devices(_denoise: bool) -> Result<Ends, Failure> {
+    Err(Failure::failed(
+        "--live: this wzp-client was built without sound devices; build it with `cargo build --release --features \
+         wzp-client/device` (on Linux that needs libasound2-dev)",
+    ))
+}
+
+impl Recording {
+    /// A recording that failed is told once, and ends a call that is there for nothing else.
+    fn go_on(&mut self, sends: bool, report: &Report) -> Go {
+        let Some(error) = self.status.error() else {
+            return Go::On;
+        };
+        if !self.told {
+            self.told = true;
+            let text = format!(
+                "recording into {} stopped: {error}; what was written can be played",
+                self.file
+            );
+            report.event(&Event::Notice {
+                kind: "recording",
+                text,
+            });
+        }
+        if sends { Go::On } else { Go::Enough }
+    }
+
+    fn failure(self) -> Option<Failure> {
+        let error = self.status.error()?;
+        Some(Failure::failed(format!(
+            "recording into {} stopped: {error}; what was written until then can be played",
+            self.file
+        )))
+    }
+}

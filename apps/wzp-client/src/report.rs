@@ -1,0 +1,341 @@
+//! What the program says on standard output: lines for people, or one JSON object a line.
+
+mod text;
+
+use std::{
+    io::{self, Write as _},
+    path::Path,
+    time::Duration,
+};
+
+use serde::Serialize;
+use wzp_sdk::Stats;
+
+use crate::status::{self, Status};
+
+/// Who reads standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+/// Writes events as they happen.
+#[derive(Debug)]
+pub(crate) struct Report {
+    format: Format,
+    status: Status,
+}
+
+impl Report {
+    pub(crate) fn new(format: Format) -> Self {
+        let status = match format {
+            Format::Text => Status::new(),
+            Format::Json => Status::hidden(),
+        };
+        Self { format, status }
+    }
+
+    /// Writes one event, if whoever reads wants it.
+    pub(crate) fn event(&self, event: &Event<'_>) {
+        let line = match self.format {
+            Format::Json => serde_json::to_string(event).ok(),
+            Format::Text => text::lines(event),
+        };
+        let Some(line) = line else { return };
+        self.status.clear();
+        // A reader that went away ends nothing: a call goes on until it is told to end.
+        let _ = writeln!(io::stdout(), "{line}");
+    }
+
+    /// One second of a call: an event, and the status line.
+    pub(crate) fn second(&self, second: &Second) {
+        self.event(&Event::Stats(second));
+        self.status.show(&status::line(second));
+    }
+
+    /// What is being done now, on a terminal only.
+    pub(crate) fn progress(&self, text: &str) {
+        self.status.show(text);
+    }
+}
+
+/// Everything that standard output can say. The names of variants and fields are those in JSON.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Event<'a> {
+    /// We are in the room.
+    Connected {
+        room: &'a str,
+        fingerprint: String,
+        sender: u16,
+        relay: &'a str,
+        address: String,
+        carrier: &'a str,
+        /// Others in the room.
+        members: usize,
+    },
+    /// Media travels another way from now on.
+    Path {
+        kind: &'a str,
+        relay: &'a str,
+        address: String,
+        carrier: &'a str,
+        why: &'a str,
+    },
+    /// Somebody came (`"joined": true`) or went (`"left": true`).
+    Member {
+        fingerprint: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        joined: Option<bool>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        left: Option<bool>,
+    },
+    Tier {
+        from: &'a str,
+        to: &'a str,
+        why: &'a str,
+    },
+    /// Once a second.
+    Stats(&'a Second),
+    /// At the end, also of a call that failed.
+    Summary(&'a Summary),
+    /// Something that people should know; the call goes on.
+    Notice { kind: &'a str, text: String },
+    /// One second of an echo test.
+    Quality {
+        second: u64,
+        rtt_ms: Option<f64>,
+        /// From mouth to ear and back, codecs and jitter buffer included.
+        echo_ms: Option<u32>,
+        loss_percent: f64,
+        jitter_ms: f64,
+        delay_ms: f64,
+        concealed_ms: u64,
+        mos: f64,
+    },
+    /// How fast a member's clock runs; positive is faster than ours.
+    Drift {
+        fingerprint: String,
+        own: bool,
+        ppm: f64,
+        error_ppm: f64,
+    },
+    /// What a test amounts to.
+    Verdict { verdict: &'a str, text: String },
+    Identity {
+        fingerprint: String,
+        public_key: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        file: Option<&'a Path>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        phrase: Option<&'a str>,
+    },
+    SafetyNumber {
+        fingerprint: String,
+        own_fingerprint: String,
+        safety_number: String,
+    },
+    /// A row of a sweep.
+    Sweep(&'a crate::sweep::Row),
+    /// All rows of a sweep, for people.
+    #[serde(skip)]
+    Table { text: &'a str },
+    /// Why the program ends with this exit code; also said on standard error.
+    Error { text: &'a str, exit_code: u8 },
+}
+
+/// Figures of the second that just passed.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Second {
+    #[serde(rename = "elapsed_ms", serialize_with = "millis")]
+    pub(crate) elapsed: Duration,
+    pub(crate) level_dbov: f32,
+    pub(crate) rtt_ms: Option<f64>,
+    /// Lost before repair, in this second.
+    pub(crate) loss_percent: f64,
+    pub(crate) jitter_ms: f64,
+    pub(crate) delay_ms: f64,
+    /// In this second.
+    pub(crate) concealed_ms: u64,
+    pub(crate) mos: f64,
+    pub(crate) tier: &'static str,
+    pub(crate) carrier: &'static str,
+}
+
+fn millis<S: serde::Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl Second {
+    /// What changed from one second to the next. Of several members the worst is told.
+    pub(crate) fn between(before: &Stats, now: &Stats) -> Self {
+        let (was, is) = (Heard::of(before), Heard::of(now));
+        let lost = is.lost.saturating_sub(was.lost);
+        let received = is.received.saturating_sub(was.received);
+        Self {
+            elapsed: now.elapsed,
+            level_dbov: now.level_dbov.max(-100.0),
+            rtt_ms: now.rtt.map(|rtt| tenths(rtt.as_secs_f64() * 1e3)),
+            loss_percent: tenths(100.0 * lost as f64 / (lost + received).max(1) as f64),
+            jitter_ms: tenths(is.jitter_ms),
+            delay_ms: tenths(is.delay_ms),
+            concealed_ms: is.concealed_ms.saturating_sub(was.concealed_ms),
+            mos: tenths(is.mos),
+            tier: now.tier.name(),
+            carrier: now.carrier.name(),
+        }
+    }
+}
+
+/// All members that are heard, taken together: counts are added, of everything else the worst counts.
+#[derive(Debug, Default)]
+struct Heard {
+    received: u64,
+    lost: u64,
+    recovered: u64,
+    late: u64,
+    concealed_ms: u64,
+    longest_gap_ms: u64,
+    jitter_ms: f64,
+    delay_ms: f64,
+    mos: f64,
+}
+
+impl Heard {
+    fn of(stats: &Stats) -> Self {
+        let mut heard = Self {
+            mos: f64::MAX,
+            ..Self::default()
+        };
+        for remote in &stats.remotes {
+            heard.received += remote.received;
+            heard.lost += remote.lost;
+            heard.recovered += remote.recovered;
+            heard.late += remote.late;
+            heard.concealed_ms += remote.concealed_ms;
+            heard.longest_gap_ms = heard.longest_gap_ms.max(remote.longest_gap_ms);
+            heard.jitter_ms = heard.jitter_ms.max(remote.jitter_ms);
+            heard.delay_ms = heard.delay_ms.max(remote.delay_ms);
+            heard.mos = heard.mos.min(remote.mos);
+        }
+        if stats.remotes.is_empty() {
+            heard.mos = 0.0;
+        }
+        heard
+    }
+}
+
+/// The whole call.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    sent: u64,
+    received: u64,
+    lost: u64,
+    recovered: u64,
+    concealed_ms: u64,
+    late: u64,
+    rtt_ms: Option<f64>,
+    jitter_ms: f64,
+    /// Mean delay of the jitter buffer.
+    delay_ms: f64,
+    wire_kbps_up: f64,
+    wire_kbps_down: f64,
+    tier: &'static str,
+    room: String,
+    fingerprint: String,
+    longest_gap_ms: u64,
+}
+
+impl Summary {
+    pub(crate) fn new(stats: &Stats, room: &str, fingerprint: String) -> Self {
+        let heard = Heard::of(stats);
+        Self {
+            sent: stats.sent,
+            received: stats.received,
+            lost: heard.lost,
+            recovered: heard.recovered,
+            concealed_ms: heard.concealed_ms,
+            late: heard.late,
+            rtt_ms: stats.rtt.map(|rtt| tenths(rtt.as_secs_f64() * 1e3)),
+            jitter_ms: tenths(heard.jitter_ms),
+            delay_ms: tenths(heard.delay_ms),
+            wire_kbps_up: tenths(stats.wire_kbps_up),
+            wire_kbps_down: tenths(stats.wire_kbps_down),
+            tier: stats.tier.name(),
+            room: room.to_owned(),
+            fingerprint,
+            longest_gap_ms: heard.longest_gap_ms,
+        }
+    }
+}
+
+/// More digits than were measured only hide what was.
+pub(crate) fn tenths(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(event: &Event<'_>) -> serde_json::Value {
+        serde_json::to_value(event).unwrap()
+    }
+
+    #[test]
+    fn member_says_either_joined_or_left() {
+        let event = Event::Member {
+            fingerprint: "ab".into(),
+            joined: None,
+            left: Some(true),
+        };
+        assert_eq!(
+            json(&event),
+            serde_json::json!({"event": "member", "fingerprint": "ab", "left": true})
+        );
+    }
+
+    #[test]
+    fn summary_has_every_field_even_when_nothing_was_measured() {
+        let summary = Summary {
+            sent: 1,
+            received: 0,
+            lost: 0,
+            recovered: 0,
+            concealed_ms: 0,
+            late: 0,
+            rtt_ms: None,
+            jitter_ms: 0.0,
+            delay_ms: 0.0,
+            wire_kbps_up: 1.0,
+            wire_kbps_down: 0.0,
+            tier: "good",
+            room: "tea".into(),
+            fingerprint: "ab".into(),
+            longest_gap_ms: 0,
+        };
+        let json = json(&Event::Summary(&summary));
+        for field in [
+            "event",
+            "sent",
+            "received",
+            "lost",
+            "recovered",
+            "concealed_ms",
+            "late",
+            "rtt_ms",
+            "jitter_ms",
+            "wire_kbps_up",
+            "wire_kbps_down",
+            "tier",
+            "room",
+            "fingerprint",
+            "longest_gap_ms",
+            "delay_ms",
+        ] {
+            assert!(json.get(field).is_some(), "{field}");
+        }
+        assert_eq!(json["event"], "summary");
+    }
+}

@@ -1,0 +1,355 @@
+//! What every call has in common: files and identity, connect, join, events, the second hand, and the end.
+
+mod remotes;
+
+use std::{pin::pin, time::Duration};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    task::spawn_blocking,
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
+};
+use wzp_identity::Fingerprint;
+use wzp_sdk::{
+    Call, Client, EndReason, Event as Happened, JoinOptions, Processing, RoomName, SenderId, Stats,
+    audio::{Sink, Source},
+};
+use wzp_wire::signal::proto::NoticeKind;
+
+use self::remotes::Remotes;
+use crate::{
+    args::{Admission, Link},
+    exit::{Exit, Failure},
+    identity::Kept,
+    report::{Event, Report, Second, Summary},
+};
+
+/// A relay that is not there is told about within this time, name lookup included.
+const CONNECT: Duration = Duration::from_millis(4_900);
+/// How often the figures are looked at; they are told once a second.
+const TICK: Duration = Duration::from_millis(200);
+/// Longer than any call.
+const ENDLESS: Duration = Duration::from_secs(u32::MAX as u64);
+const SECOND: Duration = Duration::from_secs(1);
+/// How long the relay may take to hear that we leave.
+const LEAVE: Duration = Duration::from_secs(1);
+
+/// Ctrl-C and SIGTERM.
+pub(crate) struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    /// From now on both end the call instead of the program.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let failed = |e| Failure::failed(format!("signals cannot be caught: {e}"));
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+        })
+    }
+
+    /// Resolves when the user wants the end. Cancel-safe.
+    async fn wanted(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// What a call sends, hears and asks of the SDK.
+pub(crate) struct Ends {
+    pub(crate) source: Box<dyn Source>,
+    pub(crate) sink: Box<dyn Sink>,
+    pub(crate) processing: Processing,
+    pub(crate) echo: bool,
+}
+
+/// Why [`Session::run`] returned.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The time is over.
+    Time,
+    /// There is nothing more to send.
+    SourceEnded,
+    /// The user wants the end.
+    Stopped,
+    /// The caller wants the end.
+    Enough,
+    /// The call broke.
+    Broken(Failure),
+}
+
+/// What a caller thinks after each second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Go {
+    On,
+    Enough,
+}
+
+/// A call in its room.
+pub(crate) struct Session {
+    client: Client,
+    call: Call,
+    room: RoomName,
+    own: Fingerprint,
+    before: Stats,
+    remotes: Remotes,
+}
+
+impl Session {
+    /// Connects and joins.
+    ///
+    /// # Errors
+    /// [`Failure`] with the exit code of what went wrong.
+    pub(crate) async fn open(
+        link: Link,
+        room: RoomName,
+        ends: Ends,
+        report: &Report,
+        stop: &mut Stop,
+    ) -> Result<Self, Failure> {
+        let tier = link.tier;
+        let (client, own) = tokio::select! {
+            biased;
+            () = stop.wanted() => return Err(Failure::failed("stopped before the call began")),
+            connected = connect(link, report) => connected?,
+        };
+        let Ends {
+            source,
+            sink,
+            processing,
+            echo,
+        } = ends;
+        let options = JoinOptions {
+            room: room.clone(),
+            tier,
+            echo,
+            source,
+            sink,
+            processing,
+        };
+        let call = tokio::select! {
+            biased;
+            () = stop.wanted() => return Err(Failure::failed("stopped before the call began")),
+            joined = client.join(options) => joined?,
+        };
+        let before = call.stats();
+        let relay = client.relay();
+        report.event(&Event::Connected {
+            room: room.as_str(),
+            fingerprint: own.to_string(),
+            sender: call.sender().get(),
+            relay: &relay.name,
+            address: relay.address.to_string(),
+            carrier: before.carrier.name(),
+            members: call.members_at_join(),
+        });
+        Ok(Self {
+            client,
+            call,
+            room,
+            own,
+            before,
+            remotes: Remotes::default(),
+        })
+    }
+
+    /// Our own sender id.
+    pub(crate) fn sender(&self) -> SenderId {
+        self.call.sender()
+    }
+
+    /// Lets the call go on until `time` is over, and tells what happens; `each_second` sees the figures.
+    pub(crate) async fn run(
+        &mut self,
+        time: Option<Duration>,
+        report: &Report,
+        stop: &mut Stop,
+        mut each_second: impl FnMut(&Second, &Stats) -> Go,
+    ) -> End {
+        let start = Instant::now();
+        // Whoever sets no time waits for another end.
+        let mut over = pin!(sleep_until(start + time.unwrap_or(ENDLESS)));
+        let mut ticks = interval_at(start + TICK, TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next_second = start + SECOND;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.wanted() => return End::Stopped,
+                happened = self.call.event() => match self.handle(happened, report) {
+                    Some(end) => return end,
+                    None => continue,
+                },
+                now = ticks.tick() => {
+                    let stats = self.call.stats();
+                    self.remotes.note(&stats);
+                    if now < next_second {
+                        continue;
+                    }
+                    next_second += SECOND;
+                    if self.second(stats, report, &mut each_second) == Go::Enough {
+                        return End::Enough;
+                    }
+                }
+                () = &mut over => return End::Time,
+            }
+        }
+    }
+
+    fn second(
+        &mut self,
+        stats: Stats,
+        report: &Report,
+        each_second: &mut impl FnMut(&Second, &Stats) -> Go,
+    ) -> Go {
+        let second = Second::between(&self.before, &stats);
+        report.second(&second);
+        let go = each_second(&second, &stats);
+        self.before = stats;
+        go
+    }
+
+    /// Leaves the room and says what it came to.
+    pub(crate) async fn close(mut self, report: &Report) -> Stats {
+        let last = self.call.stats();
+        self.remotes.note(&last);
+        let stats = timeout(LEAVE, self.call.leave()).await.unwrap_or(last);
+        self.client.close().await;
+        let stats = self.remotes.complete(stats);
+        report.event(&Event::Summary(&Summary::new(
+            &stats,
+            self.room.as_str(),
+            self.own.to_string(),
+        )));
+        stats
+    }
+
+    fn handle(&self, happened: Option<Happened>, report: &Report) -> Option<End> {
+        let Some(happened) = happened else {
+            return Some(End::Broken(Failure::failed("the call ended")));
+        };
+        let notice = |kind, text| report.event(&Event::Notice { kind, text });
+        match happened {
+            Happened::Path { kind, carrier, why } => {
+                let relay = self.client.relay();
+                report.event(&Event::Path {
+                    kind,
+                    relay: &relay.name,
+                    address: relay.address.to_string(),
+                    carrier: carrier.name(),
+                    why: why.name(),
+                });
+            }
+            Happened::MemberJoined { fingerprint, .. } => {
+                let fingerprint = fingerprint.to_string();
+                report.event(&Event::Member {
+                    fingerprint,
+                    joined: Some(true),
+                    left: None,
+                });
+            }
+            Happened::MemberLeft { fingerprint, .. } => {
+                let fingerprint = fingerprint.to_string();
+                report.event(&Event::Member {
+                    fingerprint,
+                    joined: None,
+                    left: Some(true),
+                });
+            }
+            Happened::Tier { from, to, why } => {
+                report.event(&Event::Tier {
+                    from: from.name(),
+                    to: to.name(),
+                    why,
+                });
+            }
+            Happened::KeyMismatch { sender, count } => notice(
+                "key_mismatch",
+                format!("{count} packets of {sender} cannot be opened yet; its key was asked for again"),
+            ),
+            Happened::Misbehaviour { sender, why } => {
+                notice("misbehaviour", format!("{sender} was refused: {why}"));
+            }
+            Happened::Unheard { sender, count } => {
+                notice(
+                    "unheard",
+                    format!("{sender} could not open {count} of our packets; it got the key again"),
+                );
+            }
+            Happened::Notice { text, .. } if text.is_empty() => {}
+            Happened::Notice { kind, text } => notice(notice_name(kind), text),
+            Happened::SourceEnded => return Some(End::SourceEnded),
+            Happened::Ended { reason } => return Some(ended(reason)),
+        }
+        None
+    }
+}
+
+fn notice_name(kind: NoticeKind) -> &'static str {
+    match kind {
+        NoticeKind::UpstreamLost => "upstream_lost",
+        NoticeKind::UpstreamRestored => "upstream_restored",
+        NoticeKind::Unspecified => "relay",
+    }
+}
+
+fn ended(reason: EndReason) -> End {
+    let (exit, text) = match reason {
+        EndReason::Left => return End::Stopped,
+        EndReason::Refused { text, .. } => (Exit::Refused, format!("the relay ended the call: {text}")),
+        EndReason::RelayLost => (
+            Exit::Failed,
+            "the relay went away in the middle of the call".into(),
+        ),
+    };
+    End::Broken(Failure { exit, text })
+}
+
+async fn connect(link: Link, report: &Report) -> Result<(Client, Fingerprint), Failure> {
+    // Standard input may keep us waiting, and Ctrl-C must not.
+    let identity = spawn_blocking(move || link.identity.identity()).await;
+    let (identity, kept) = identity.map_err(|e| Failure::failed(e.to_string()))??;
+    if kept == Kept::No {
+        let text = "no identity file: this call has an identity of its own (`wzp-client identity new` makes one that stays)";
+        report.event(&Event::Notice {
+            kind: "identity",
+            text: text.into(),
+        });
+    }
+    let own = identity.fingerprint();
+    let relay = link.relay.as_str();
+    let builder = Client::builder()
+        .identity(identity)
+        .relay(relay)
+        .trust(link.trust)
+        .carrier(link.carrier);
+    let builder = match &link.admission {
+        Admission::Open => builder,
+        Admission::Secret(secret) => builder.secret(secret),
+        Admission::Grant(grant) => builder.grant(grant.clone()),
+    };
+    report.progress(&format!("connecting to {relay}"));
+    let client = timeout(CONNECT, builder.connect()).await.map_err(|_| Failure {
+        exit: Exit::Unreachable,
+        text: format!("relay {relay} does not answer, tried for 5 s: is it running, and does UDP get there?"),
+    })??;
+    let known = client.relay();
+    if known.first_visit {
+        let text = format!(
+            "first visit to relay {relay}, its certificate {} is remembered",
+            known.certificate
+        );
+        report.event(&Event::Notice {
+            kind: "first_visit",
+            text,
+        });
+    }
+    Ok((client, own))
+}
