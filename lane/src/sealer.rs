@@ -31,7 +31,8 @@ const PAUSED_PING_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// Receivers recover the counter from two bytes, which works only within 2^15 of the last packet they opened.
 /// So every 2^10 packets (and 5 s of media) a PING is due, its PONG confirms its counter, and 2^14 packets after
-/// the newest confirmed one [`Sealer::seal`] refuses: a lane into a dead path stops by itself.
+/// the newest confirmed one [`Sealer::seal`] refuses: a lane into a dead path stops by itself. PONGs go on, one for
+/// each PING, or two ends that both stopped could never confirm anything to each other again.
 pub struct Sealer {
     header: HeaderKey,
     id: LaneId,
@@ -48,6 +49,8 @@ struct Progress {
     pinged: AtomicU64,
     /// When the newest PING was sealed, in microseconds; [`NEVER`] before the first.
     pinged_at: AtomicU64,
+    /// One more than the counter of the newest PING that was answered; it counts the packets of the other direction.
+    answered: AtomicU64,
 }
 
 /// Why a datagram was not sealed.
@@ -59,7 +62,8 @@ pub enum SealError {
     /// The caller's buffer has no room for header, datagram and tag.
     #[error("buffer is too small for the packet")]
     BufferTooSmall,
-    /// The peer has confirmed nothing for too long: only PINGs now, one a second.
+    /// The peer has confirmed nothing for too long: only PINGs now, one a second, and a PONG for each of
+    /// the peer's.
     #[error("too many packets are unconfirmed")]
     Unconfirmed,
     /// The lane is at its end; open another under a new number.
@@ -85,6 +89,7 @@ impl Sealer {
                 confirmed: AtomicU64::new(0),
                 pinged: AtomicU64::new(0),
                 pinged_at: AtomicU64::new(NEVER),
+                answered: AtomicU64::new(0),
             }),
         }
     }
@@ -150,6 +155,28 @@ impl Sealer {
         let (len, counter) = self.seal_next(buf, len, spin)?;
         self.progress.pinged.fetch_max(counter + 1, Ordering::Relaxed);
         Ok((len, counter))
+    }
+
+    /// Seals the PONG to the peer's PING that opened under the counter `ping`, also while media is refused, and returns
+    /// the packet's length.
+    ///
+    /// # Errors
+    /// As [`Sealer::seal`], but [`SealError::Unconfirmed`] only when, in a pause, this PING or a later one was answered
+    /// already: a paused lane never sends more PONGs than it got PINGs.
+    pub fn seal_pong(&self, ping: u64, buf: &mut [u8], len: usize, spin: bool) -> Result<usize, SealError> {
+        self.fits(buf, len)?;
+        let unconfirmed = self.unconfirmed();
+        if unconfirmed >= UNCONFIRMED {
+            return Err(SealError::Exhausted);
+        }
+        let answered = self
+            .progress
+            .answered
+            .fetch_max(ping.saturating_add(1), Ordering::Relaxed);
+        if unconfirmed >= MEDIA_UNCONFIRMED && answered > ping {
+            return Err(SealError::Unconfirmed);
+        }
+        self.seal_next(buf, len, spin).map(|(len, _)| len)
     }
 
     /// The PONG to the PING with this counter has come. A counter that was never sent is ignored.

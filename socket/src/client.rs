@@ -199,6 +199,17 @@ impl Socket {
         Ok(counter)
     }
 
+    /// Sends the PONG to the PING that came under the number `ping`, also while the lane refuses media.
+    ///
+    /// # Errors
+    /// [`SendError`]; the PONG is lost.
+    pub fn send_pong(&self, lane: &Sealer, to: &Address, ping: u64, pong: &[u8]) -> Result<(), SendError> {
+        let mut buf = [0; MAX_SENT];
+        place(lane, &mut buf, pong)?;
+        let len = self.count(lane.seal_pong(ping, &mut buf, pong.len(), self.shared.spin.next()))?;
+        self.transmit(to, Extras::default(), &buf[..len])
+    }
+
     /// The next datagram of any lane, copied to `buf`; `None` once the socket is dropped. Cancel-safe.
     pub async fn recv(&self, buf: &mut [u8]) -> Option<Incoming> {
         self.shared.inbox.recv(buf).await

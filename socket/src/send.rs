@@ -126,7 +126,30 @@ impl SendBatch {
         Some(counter)
     }
 
-    /// Appends a lane packet to `to` instead of the trusted address: PONGs, and media while an address moves.
+    /// Appends the PONG to the PING that came from `to` under the number `ping`, also while the lane refuses media.
+    ///
+    /// `false` if the lane may not send it now, which is counted.
+    pub fn seal_pong(&mut self, lane: &Outgoing, to: &Address, ping: u64, pong: &[u8]) -> bool {
+        let Some(slot) = self.slots.get_mut(self.filled) else {
+            return false;
+        };
+        let room = room(&lane.sealer, &mut slot.bytes).and_then(|room| room.get_mut(..pong.len()));
+        let Some(room) = room else {
+            return false;
+        };
+        room.copy_from_slice(pong);
+        let sealed = lane
+            .sealer
+            .seal_pong(ping, &mut slot.bytes, pong.len(), self.spin.next());
+        let Some(len) = refused(sealed, &self.counters) else {
+            return false;
+        };
+        slot.address(len, *to, Extras::default());
+        self.keep();
+        true
+    }
+
+    /// Appends a lane packet to `to` instead of the trusted address: media while an address moves.
     ///
     /// `false` if the lane may not send it now, which is counted.
     pub fn seal_to(

@@ -12,7 +12,7 @@
 mod ping;
 mod trunk;
 
-pub use ping::{PING_LEN, PONG_LEN, Ping, Pong};
+pub use ping::{MAX_UNPROVEN, PING_LEN, PONG_LEN, Ping, Pong};
 pub use trunk::{Trunk, TrunkIter, TrunkWriter};
 
 use crate::SenderId;

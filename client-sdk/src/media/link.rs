@@ -93,8 +93,13 @@ impl Link {
                 let hold = u32::try_from(hold).unwrap_or(u32::MAX);
                 let pong = Pong::answer(&ping, hold, counter, from.remote());
                 let mut out = [0; PING_LEN];
-                if let Ok(len) = Datagram::Pong(pong).encode(&mut out) {
-                    self.send_lane(out.get(..len).unwrap_or_default());
+                let Ok(len) = Datagram::Pong(pong).encode(&mut out) else {
+                    return;
+                };
+                let pong = out.get(..len).unwrap_or_default();
+                let sent = self.socket.send_pong(&lane.sealer, &lane.to, counter, pong);
+                if sent.is_ok() {
+                    self.lane_up += (len + lane.sealer.overhead()) as u64 + self.ip_udp;
                 }
             }
             Ok(Datagram::Pong(pong)) => {

@@ -128,6 +128,78 @@ fn a_paused_lane_sends_one_ping_a_second_until_its_receiver_would_be_deaf() {
     assert_eq!(sealer.next_counter(), UNCONFIRMED);
 }
 
+/// One end of a pair of lanes.
+struct End {
+    sealer: Sealer,
+    opener: Opener,
+}
+
+impl End {
+    fn new(sends: u8, receives: u8) -> Self {
+        let id = LaneId::from_random(&[1, 2]).unwrap();
+        Self {
+            sealer: Sealer::new(Secret::from([sends; 32]), Aead::Aes128Gcm, id),
+            opener: Opener::new(Secret::from([receives; 32]), Aead::Aes128Gcm, 2),
+        }
+    }
+
+    /// PINGs `other`, opens its PONG, and says under which counter the PING came.
+    fn ask(&self, now: Instant, other: &Self) -> Result<u64, SealError> {
+        let (mut ping, mut pong) = ([0; 72], [0; 72]);
+        let (len, counter) = self.sealer.seal_ping(now, &mut ping, 48, false)?;
+        let asked = other.opener.open(&mut ping[..len]).unwrap();
+        let len = other.sealer.seal_pong(asked.counter, &mut pong, 44, false)?;
+        self.opener.open(&mut pong[..len]).unwrap();
+        self.sealer.confirm(counter);
+        Ok(asked.counter)
+    }
+}
+
+#[test]
+fn two_ends_that_are_both_paused_free_each_other() {
+    let (a, b) = (End::new(1, 2), End::new(2, 1));
+    for end in [&a, &b] {
+        while seal(&end.sealer, b"xx").is_ok() {}
+        assert!(end.sealer.is_paused());
+    }
+    a.ask(NOW, &b).unwrap();
+    assert!(!a.sealer.is_paused() && b.sealer.is_paused());
+    b.ask(NOW, &a).unwrap();
+    assert!(!b.sealer.is_paused());
+    assert!(seal(&a.sealer, b"xx").is_ok() && seal(&b.sealer, b"xx").is_ok());
+}
+
+#[test]
+fn a_paused_lane_answers_each_ping_once_until_its_receiver_would_be_deaf() {
+    let (a, b) = (End::new(1, 2), End::new(2, 1));
+    while seal(&b.sealer, b"xx").is_ok() {}
+    let mut pong = [0; 72];
+    let first = a.ask(NOW, &b).unwrap();
+    assert_eq!(
+        b.sealer.seal_pong(first, &mut pong, 44, false),
+        Err(SealError::Unconfirmed),
+        "one PONG for one PING"
+    );
+    let mut answered = 1;
+    let error = loop {
+        match a.ask(NOW, &b) {
+            Ok(_) => answered += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, SealError::Exhausted);
+    assert_eq!(answered, UNCONFIRMED - MEDIA_UNCONFIRMED);
+}
+
+#[test]
+fn a_lane_that_is_not_paused_answers_pings_in_any_order() {
+    let sealer = sealer(Aead::Aes128Gcm);
+    let mut pong = [0; 72];
+    for ping in [7, 3, u64::MAX, 5] {
+        assert!(sealer.seal_pong(ping, &mut pong, 44, false).is_ok());
+    }
+}
+
 #[test]
 fn a_ping_is_due_at_first_every_2_10_packets_and_every_5_s_of_media() {
     let sealer = sealer(Aead::Aes128Gcm);

@@ -57,6 +57,27 @@ fn a_dropped_batch_is_sent() {
 }
 
 #[test]
+fn pongs_leave_on_a_lane_that_refuses_media() {
+    let (receiver, to) = local();
+    let udp = Arc::new(Udp::bind_any(1 << 16).unwrap());
+    let counters = Arc::new(Counters::default());
+    let mut batch = SendBatch::new(udp, Arc::clone(&counters));
+    let id = wzp_lane::LaneId::from_random(&[1, 2]).unwrap();
+    let secret = wzp_lane::Secret::from([1; 32]);
+    let nowhere = Address::new(SocketAddr::from(([127, 0, 0, 1], 0)), None);
+    let lane = Outgoing::new(Sealer::new(secret, wzp_lane::Aead::Aes128Gcm, id), nowhere);
+    let mut buf = [0; 32];
+    while lane.sealer.seal(&mut buf, 2, false).is_ok() {}
+    assert!(!batch.seal_to(&lane, &to, |_| Some(2)));
+    assert!(batch.seal_pong(&lane, &to, 7, b"pong"));
+    assert!(!batch.seal_pong(&lane, &to, 7, b"pong"), "one PONG for one PING");
+    batch.flush();
+    let len = receiver.recv(&mut [0; 64]).unwrap();
+    assert_eq!(len, b"pong".len() + lane.sealer.overhead());
+    assert_eq!((counters.sent.value(), counters.seal_refused.value()), (1, 2));
+}
+
+#[test]
 fn leaves_from_the_address_it_is_told() {
     let (receiver, to) = local();
     for udp in [

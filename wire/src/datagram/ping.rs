@@ -8,6 +8,9 @@ use super::{BufferTooSmall, DatagramError, KIND_PING, KIND_PONG};
 pub const PING_LEN: usize = 48;
 /// Length of a PONG.
 pub const PONG_LEN: usize = 44;
+/// Longest PING to an address that a peer only named: whoever lives there never asked for it.
+pub const MAX_UNPROVEN: usize = 64;
+const _: () = assert!(PONG_LEN <= PING_LEN && PING_LEN <= MAX_UNPROVEN);
 
 const FLAG_PROBE: u8 = 1;
 /// Kind, nonce, flags and time of sending, which PING and PONG have in common.
