@@ -6,6 +6,7 @@ mod floor;
 mod link;
 mod load;
 mod pipeline;
+mod relay;
 mod report;
 mod speech;
 mod voice;
@@ -27,6 +28,8 @@ enum Command {
     Link(link::Args),
     /// What each part costs, and a whole client at once
     Components(components::Args),
+    /// A relay as its own process under load, against forwarding without crypto
+    Relay(relay::Args),
     /// Recorded speech through every tier and loss: quality, intelligibility, rate, delay
     Voice(voice::Args),
 }
@@ -36,6 +39,7 @@ fn main() -> anyhow::Result<()> {
         Command::Floor(args) => floor::run(args),
         Command::Link(args) => link::run(args),
         Command::Components(args) => components::run(args),
+        Command::Relay(args) => relay::run(args),
         Command::Voice(args) => voice::run(args),
     }
 }
