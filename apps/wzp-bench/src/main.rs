@@ -3,6 +3,7 @@
 mod components;
 mod cpu;
 mod floor;
+mod join;
 mod link;
 mod load;
 mod pipeline;
@@ -24,6 +25,8 @@ struct Cli {
 enum Command {
     /// What the kernel alone costs: bare sendto, and forwarding without crypto
     Floor(floor::Args),
+    /// From connecting to the first sound, in a room of 20
+    Join(join::Args),
     /// A bad link to test with: a UDP proxy that loses, delays and reorders
     Link(link::Args),
     /// What each part costs, and a whole client at once
@@ -37,6 +40,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Floor(args) => floor::run(args),
+        Command::Join(args) => join::run(args),
         Command::Link(args) => link::run(args),
         Command::Components(args) => components::run(args),
         Command::Relay(args) => relay::run(args),

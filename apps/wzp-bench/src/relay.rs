@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::load::Shape;
 use crate::report::Format;
+pub(crate) use process::Process;
 
 /// Measures a relay.
 #[derive(Debug, clap::Args)]
@@ -162,17 +163,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     if raw {
         return raw::serve();
     }
-    let program = match relay {
-        Some(program) => program,
-        None => beside().context("finding wzp-relay beside this program")?,
-    };
-    anyhow::ensure!(
-        program.exists(),
-        "{} is missing: run `cargo build --release` first, or name the relay with --relay",
-        program.display()
-    );
     let bench = measure::Bench {
-        program,
+        program: program(relay)?,
         duration: Duration::from_secs(seconds),
         ramp: !no_ramp,
     };
@@ -190,6 +182,21 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn beside() -> Option<PathBuf> {
-    Some(std::env::current_exe().ok()?.with_file_name("wzp-relay"))
+/// The relay that was named, or the one beside this program.
+///
+/// # Errors
+/// When it is not there.
+pub(crate) fn program(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let program = match named {
+        Some(program) => program,
+        None => std::env::current_exe()
+            .context("finding this program")?
+            .with_file_name("wzp-relay"),
+    };
+    anyhow::ensure!(
+        program.exists(),
+        "{} is missing: run `cargo build --release` first, or name the relay with --relay",
+        program.display()
+    );
+    Ok(program)
 }

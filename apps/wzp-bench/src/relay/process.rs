@@ -12,11 +12,11 @@ use crate::cpu;
 use crate::load::Shape;
 
 /// A running process that has said where it listens.
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     /// Read by nobody any more, but a closed pipe would end the process.
     _said: BufReader<ChildStdout>,
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Process {
@@ -24,7 +24,7 @@ impl Process {
     ///
     /// # Errors
     /// When it does not start.
-    pub(super) fn relay(program: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn relay(program: &Path) -> anyhow::Result<Self> {
         let mut command = Command::new(program);
         command
             .args([
@@ -51,7 +51,7 @@ impl Process {
     ///
     /// # Errors
     /// When it does not start.
-    pub(super) fn raw(shape: Shape, addresses: &[SocketAddr]) -> anyhow::Result<Self> {
+    pub(crate) fn raw(shape: Shape, addresses: &[SocketAddr]) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("finding this program")?;
         let mut command = Command::new(program);
         command.args(["relay", "--raw"]).stdin(Stdio::piped());
@@ -97,12 +97,12 @@ impl Process {
     }
 
     /// CPU time used so far.
-    pub(super) fn cpu(&self) -> anyhow::Result<Duration> {
+    pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         cpu::of_process(self.child.id())
     }
 
     /// Resident memory that is its own, without files mapped.
-    pub(super) fn memory_bytes(&self) -> anyhow::Result<u64> {
+    pub(crate) fn memory_bytes(&self) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
             .context("reading a process's status")?;
         let kib: u64 = status
