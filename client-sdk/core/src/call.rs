@@ -4,6 +4,7 @@
 //! [`Call::poll_event`] until they are empty, and call [`Call::handle_timeout`] when [`Call::poll_timeout`] has passed.
 //! Sound goes in and out in frames of 10 ms. Nothing is allocated for a packet once everybody was heard.
 
+mod event;
 mod mix;
 mod remote;
 mod report;
@@ -15,14 +16,14 @@ use std::{
 };
 
 use rand_core::CryptoRng;
-use wzp_identity::{Fingerprint, Identity, PublicIdentity};
+use wzp_identity::{Identity, PublicIdentity};
 use wzp_wire::{
     Datagram, Instant, RoomName, SenderId,
-    signal::{Kind, Reason, SignalMessage, message, proto},
+    signal::{Kind, SignalMessage, message},
 };
 
 use crate::{
-    e2ee::{self, Group, OpenError},
+    e2ee::{Group, OpenError},
     voice::{
         codec::{CodecError, Codecs},
         mode::Tier,
@@ -31,6 +32,7 @@ use crate::{
         sender::{Pauses, Sender},
     },
 };
+pub use event::Event;
 use mix::Mixer;
 use remote::Remote;
 pub use remote::RemoteStats;
@@ -60,76 +62,6 @@ pub struct Config {
     pub echo: bool,
     /// What is sent while we do not speak.
     pub pauses: Pauses,
-}
-
-/// What happened in a call.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// The relay let us into the room.
-    Joined {
-        /// Our sender id.
-        sender: SenderId,
-        /// Everybody else who is there, verified or not.
-        members: usize,
-    },
-    /// A member proved its identity and the keys to it are set.
-    MemberJoined {
-        /// Its sender id.
-        sender: SenderId,
-        /// Who it is.
-        fingerprint: Fingerprint,
-    },
-    /// A verified member is gone.
-    MemberLeft {
-        /// Its sender id.
-        sender: SenderId,
-        /// Who it was.
-        fingerprint: Fingerprint,
-    },
-    /// The tier in which we send changed.
-    Tier {
-        /// Before.
-        from: Tier,
-        /// From now on.
-        to: Tier,
-        /// Why.
-        why: quality::Why,
-    },
-    /// Packets of a member can't be opened; its key was asked for again.
-    KeyMismatch {
-        /// Whose packets.
-        sender: SenderId,
-        /// How many since the call began.
-        count: u32,
-    },
-    /// A member says that it cannot open our packets; it got the key again.
-    Unheard {
-        /// Who cannot hear us.
-        sender: SenderId,
-        /// How many packets, by its own count.
-        count: u32,
-    },
-    /// A member, or the relay in its name, did what an honest one does not; it was refused.
-    Misbehaviour {
-        /// Under whose id.
-        sender: SenderId,
-        /// What it was.
-        why: e2ee::Misbehaviour,
-    },
-    /// The relay said something that users should hear of.
-    Notice {
-        /// What it is about.
-        kind: proto::NoticeKind,
-        /// For people.
-        text: String,
-    },
-    /// The relay refused the join, or ended the call.
-    Refused {
-        /// Why.
-        reason: Reason,
-        /// For people.
-        text: String,
-    },
 }
 
 /// Counts of one call since it began.
