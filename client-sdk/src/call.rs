@@ -152,6 +152,13 @@ pub enum Event {
 impl Event {
     pub(crate) fn from_core(event: core::Event) -> Self {
         match event {
+            core::Event::Path {
+                kind, carrier, why, ..
+            } => Self::Path {
+                kind: kind.name(),
+                carrier,
+                why,
+            },
             core::Event::MemberJoined { sender, fingerprint } => Self::MemberJoined { sender, fingerprint },
             core::Event::MemberLeft { sender, fingerprint } => Self::MemberLeft { sender, fingerprint },
             core::Event::Tier { from, to, why } => Self::Tier {

@@ -8,6 +8,7 @@ mod event;
 mod mix;
 mod remote;
 mod report;
+mod route;
 mod signal;
 
 use std::{
@@ -23,7 +24,9 @@ use wzp_wire::{
 };
 
 use crate::{
+    carrier::{Carrier, Why},
     e2ee::{Group, OpenError},
+    paths::{self, PathId, Sending},
     voice::{
         codec::{CodecError, Codecs},
         mode::Tier,
@@ -85,12 +88,17 @@ pub struct Counts {
     pub codec_errors: u64,
     /// Packets that could not be sealed.
     pub unsealed: u64,
+    /// Packets for which there was no path.
+    pub unsent: u64,
 }
 
 /// A member's view of one room.
 pub struct Call<C: Codecs + Clone> {
     config: Config,
     me: Option<SenderId>,
+    paths: paths::Set,
+    /// What the owner knows of the path in use.
+    told_path: Option<(PathId, Carrier, Why)>,
     group: Group,
     codecs: C,
     sender: Sender<C>,
@@ -135,6 +143,8 @@ impl<C: Codecs + Clone> Call<C> {
             group: Group::new(identity, &config.room, rng),
             config,
             me: None,
+            paths: paths::Set::default(),
+            told_path: None,
             codecs,
             sender,
             quality,
@@ -153,29 +163,14 @@ impl<C: Codecs + Clone> Call<C> {
         })
     }
 
-    /// Takes a media datagram, as it came out of its carrier.
-    pub fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8]) {
+    /// Takes a media datagram, as it came out of the carrier of this path. A packet that comes over a second path as
+    /// well is heard once.
+    pub fn handle_datagram(&mut self, now: Instant, path: PathId, datagram: &mut [u8]) {
+        let before = self.counts.received;
         self.counts.received_bytes += datagram.len() as u64;
-        match Datagram::decode(datagram) {
-            Ok(Datagram::Media { sender, packet }) => {
-                let start = datagram.len() - packet.len();
-                self.handle_media(now, sender, &mut datagram[start..]);
-            }
-            Ok(Datagram::Trunk(trunk)) => {
-                for (sender, packet) in trunk {
-                    let Some(sender) = SenderId::new(sender) else {
-                        continue;
-                    };
-                    let mut scratch = self.scratch;
-                    let Some(copy) = scratch.get_mut(..packet.len()) else {
-                        continue;
-                    };
-                    copy.copy_from_slice(packet);
-                    self.handle_media(now, sender, copy);
-                }
-            }
-            Ok(Datagram::Ping(_) | Datagram::Pong(_)) => {}
-            Err(_) => self.counts.malformed += 1,
+        self.open_datagram(now, datagram);
+        if self.counts.received > before {
+            self.paths.handle_heard(now, path);
         }
     }
 
@@ -234,11 +229,16 @@ impl<C: Codecs + Clone> Call<C> {
         self.change_tier(change);
     }
 
-    /// Writes the next media datagram into `out` and returns its length. `None` until we are in the room.
-    pub fn poll_packet(&mut self, now: Instant, out: &mut [u8; MAX_DATAGRAM]) -> Option<usize> {
+    /// Writes the next media datagram into `out` and returns the path that it takes and its length. `None` until we
+    /// are in the room.
+    pub fn poll_packet(&mut self, now: Instant, out: &mut [u8; MAX_DATAGRAM]) -> Option<(PathId, usize)> {
         let me = self.me?;
         loop {
             let (mut header, len) = self.sender.poll_packet(&mut self.payload)?;
+            let Sending::On(path) = self.paths.sending() else {
+                self.counts.unsent += 1;
+                continue;
+            };
             let (front, packet) = out.split_at_mut(Datagram::MEDIA_HEADER);
             let Some(payload) = self.payload.get(..len) else {
                 continue;
@@ -249,7 +249,7 @@ impl<C: Codecs + Clone> Call<C> {
                     let len = Datagram::MEDIA_HEADER + sealed;
                     self.counts.sent += 1;
                     self.counts.sent_bytes += len as u64;
-                    return Some(len);
+                    return Some((path, len));
                 }
                 _ => self.counts.unsealed += 1,
             }
@@ -285,6 +285,30 @@ impl<C: Codecs + Clone> Call<C> {
     pub fn remotes(&mut self, mut show: impl FnMut(Option<&PublicIdentity>, RemoteStats)) {
         for remote in &mut self.remotes {
             show(self.verified.get(&remote.sender), remote.stats());
+        }
+    }
+
+    fn open_datagram(&mut self, now: Instant, datagram: &mut [u8]) {
+        match Datagram::decode(datagram) {
+            Ok(Datagram::Media { sender, packet }) => {
+                let start = datagram.len() - packet.len();
+                self.handle_media(now, sender, &mut datagram[start..]);
+            }
+            Ok(Datagram::Trunk(trunk)) => {
+                for (sender, packet) in trunk {
+                    let Some(sender) = SenderId::new(sender) else {
+                        continue;
+                    };
+                    let mut scratch = self.scratch;
+                    let Some(copy) = scratch.get_mut(..packet.len()) else {
+                        continue;
+                    };
+                    copy.copy_from_slice(packet);
+                    self.handle_media(now, sender, copy);
+                }
+            }
+            Ok(Datagram::Ping(_) | Datagram::Pong(_)) => {}
+            Err(_) => self.counts.malformed += 1,
         }
     }
 

@@ -5,7 +5,7 @@
 
 use wzp_wire::Instant;
 
-use crate::carrier::Carrier;
+use crate::carrier::{Carrier, Why};
 
 /// A path of this call; ids are not given out again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,6 +36,8 @@ pub struct Path {
     pub kind: Kind,
     /// How datagrams travel on it.
     pub carrier: Carrier,
+    /// Why they travel so.
+    pub why: Why,
     /// When something last came over it.
     pub heard: Option<Instant>,
 }
@@ -58,13 +60,14 @@ pub struct Set {
 
 impl Set {
     /// Adds a path; the first one carries until it is removed.
-    pub fn add(&mut self, kind: Kind, carrier: Carrier) -> PathId {
+    pub fn add(&mut self, kind: Kind, carrier: Carrier, why: Why) -> PathId {
         let id = PathId(self.next);
         self.next += 1;
         self.paths.push(Path {
             id,
             kind,
             carrier,
+            why,
             heard: None,
         });
         id
@@ -83,9 +86,10 @@ impl Set {
     }
 
     /// The carrier of a path changed.
-    pub fn set_carrier(&mut self, id: PathId, carrier: Carrier) {
+    pub fn set_carrier(&mut self, id: PathId, carrier: Carrier, why: Why) {
         if let Some(path) = self.find(id) {
             path.carrier = carrier;
+            path.why = why;
         }
     }
 
@@ -94,6 +98,11 @@ impl Set {
         self.paths
             .first()
             .map_or(Sending::Nowhere, |path| Sending::On(path.id))
+    }
+
+    /// The path of this name, unless it was removed.
+    pub fn path(&self, id: PathId) -> Option<&Path> {
+        self.paths.iter().find(|path| path.id == id)
     }
 
     /// Every path, oldest first.
@@ -114,15 +123,15 @@ mod tests {
     fn first_path_carries_and_the_next_takes_over_when_it_goes() {
         let mut set = Set::default();
         assert_eq!(set.sending(), Sending::Nowhere);
-        let a = set.add(Kind::Relay, Carrier::Lane);
-        let b = set.add(Kind::Relay, Carrier::Lane);
+        let a = set.add(Kind::Relay, Carrier::Lane, Why::Waiting);
+        let b = set.add(Kind::Relay, Carrier::Lane, Why::Waiting);
         assert_eq!(set.sending(), Sending::On(a));
         set.remove(a);
         assert_eq!(set.sending(), Sending::On(b));
         set.remove(b);
         assert_eq!(set.sending(), Sending::Nowhere);
         assert_ne!(
-            set.add(Kind::Relay, Carrier::Lane),
+            set.add(Kind::Relay, Carrier::Lane, Why::Waiting),
             a,
             "ids are not given out again"
         );
@@ -131,14 +140,14 @@ mod tests {
     #[test]
     fn unknown_path_is_passed_over() {
         let mut set = Set::default();
-        let a = set.add(Kind::Relay, Carrier::Lane);
+        let a = set.add(Kind::Relay, Carrier::Lane, Why::Waiting);
         set.handle_heard(Instant::from_micros(5), PathId(99));
         set.handle_heard(Instant::from_micros(7), a);
-        set.set_carrier(a, Carrier::QuicDatagram);
-        let path = set.iter().next().copied();
-        assert_eq!(
-            path.map(|p| (p.heard, p.carrier)),
-            Some((Some(Instant::from_micros(7)), Carrier::QuicDatagram))
-        );
+        set.set_carrier(PathId(99), Carrier::Lane, Why::Answered);
+        set.set_carrier(a, Carrier::QuicDatagram, Why::FellSilent);
+        let path = set.path(a).unwrap();
+        assert_eq!(path.heard, Some(Instant::from_micros(7)));
+        assert_eq!((path.carrier, path.why), (Carrier::QuicDatagram, Why::FellSilent));
+        assert_eq!(set.path(PathId(99)), None);
     }
 }

@@ -6,7 +6,7 @@ use getrandom::{SysRng, rand_core::UnwrapErr};
 use tokio::sync::{mpsc, oneshot};
 use wzp_sdk_core::{
     call::{self as core, TierChoice},
-    carrier::{Carrier, Why},
+    paths::{self, PathId},
     voice::receiver::PULL,
 };
 use wzp_wire::{
@@ -39,7 +39,8 @@ pub(crate) struct ActiveCall {
     events: mpsc::Sender<Event>,
     stats: Arc<Mutex<Stats>>,
     admission: Option<Admission>,
-    carrier: Option<(Carrier, Why)>,
+    /// The way to the relay, as long as there is one.
+    path: Option<PathId>,
     began: Instant,
     wire_before: (u64, u64),
     ticks: u32,
@@ -66,7 +67,7 @@ impl ActiveCall {
             events: owner.events,
             stats: owner.stats,
             admission: Some(owner.admission),
-            carrier: None,
+            path: None,
             began: now,
             wire_before: (0, 0),
             ticks: 0,
@@ -77,6 +78,8 @@ impl ActiveCall {
     pub(super) fn start(&mut self, now: Instant, link: &mut Link) {
         self.began = now;
         self.wire_before = link.wire_bytes();
+        let (carrier, why) = link.carrier();
+        self.path = Some(self.core.add_path(paths::Kind::Relay, carrier, why));
         self.core.join();
         self.flush(now, link);
     }
@@ -115,13 +118,18 @@ impl ActiveCall {
     }
 
     pub(super) fn handle_datagram(&mut self, at: Instant, datagram: &mut [u8], link: &mut Link) {
-        self.core.handle_datagram(at, datagram);
+        let Some(path) = self.path else { return };
+        self.core.handle_datagram(at, path, datagram);
         self.flush(at, link);
     }
 
     /// 10 ms of sound in both directions.
     pub(super) fn tick(&mut self, due: Instant, now: Instant, link: &mut Link) {
         self.core.handle_rtt(now, link.rtt());
+        if let Some(path) = self.path {
+            let (carrier, why) = link.carrier();
+            self.core.set_carrier(path, carrier, why);
+        }
         if self.core.poll_timeout().is_some_and(|timeout| timeout <= now) {
             self.core.handle_timeout(now, &mut UnwrapErr(SysRng));
         }
@@ -166,7 +174,8 @@ impl ActiveCall {
     /// Moves everything that the core has to say; returns the relay's refusal, if there was one.
     fn flush(&mut self, now: Instant, link: &mut Link) -> Option<(wzp_wire::signal::Reason, String)> {
         let mut out = [0; core::MAX_DATAGRAM];
-        while let Some(len) = self.core.poll_packet(now, &mut out) {
+        // There is one path, so every packet takes it.
+        while let Some((_, len)) = self.core.poll_packet(now, &mut out) {
             link.send(now, out.get(..len).unwrap_or_default());
         }
         while let Some(message) = self.core.poll_signal() {
@@ -188,15 +197,6 @@ impl ActiveCall {
     }
 
     fn look_at(&mut self, link: &Link) {
-        let (carrier, why) = link.carrier();
-        if self.carrier != Some((carrier, why)) {
-            self.carrier = Some((carrier, why));
-            self.tell(Event::Path {
-                kind: "relay",
-                carrier,
-                why,
-            });
-        }
         self.ticks += 1;
         if self.ticks.is_multiple_of(STATS_EVERY) {
             self.publish(link);

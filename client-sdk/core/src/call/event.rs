@@ -7,13 +7,26 @@ use wzp_wire::{
 };
 
 use crate::{
+    carrier::{self, Carrier},
     e2ee,
+    paths::{self, PathId},
     voice::{mode::Tier, quality},
 };
 
 /// What happened in a call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// What we say takes another path, or another carrier on the same one.
+    Path {
+        /// Which one.
+        id: PathId,
+        /// Where it leads.
+        kind: paths::Kind,
+        /// How datagrams travel on it.
+        carrier: Carrier,
+        /// Why they travel so.
+        why: carrier::Why,
+    },
     /// The relay let us into the room.
     Joined {
         /// Our sender id.

@@ -1,0 +1,5 @@
+//! Whole calls in virtual time: members, a relay in memory, bad links between them.
+#![expect(clippy::unwrap_used, reason = "what fails in the set-up fails the test")]
+
+mod paths;
+mod room;
