@@ -82,8 +82,10 @@ pub struct Counts {
     pub unopened: u64,
     /// Packets that came twice, or after the replay window.
     pub duplicates: u64,
-    /// Datagrams that are none.
+    /// Datagrams that are none, and packets in trunks that can't be any.
     pub malformed: u64,
+    /// Messages of the relay that make no sense in a call.
+    pub nonsense: u64,
     /// Frames that the codec library refused.
     pub codec_errors: u64,
     /// Packets that could not be sealed.
@@ -296,11 +298,10 @@ impl<C: Codecs + Clone> Call<C> {
             }
             Ok(Datagram::Trunk(trunk)) => {
                 for (sender, packet) in trunk {
-                    let Some(sender) = SenderId::new(sender) else {
-                        continue;
-                    };
                     let mut scratch = self.scratch;
-                    let Some(copy) = scratch.get_mut(..packet.len()) else {
+                    let copy = scratch.get_mut(..packet.len());
+                    let Some((sender, copy)) = SenderId::new(sender).zip(copy) else {
+                        self.counts.malformed += 1;
                         continue;
                     };
                     copy.copy_from_slice(packet);

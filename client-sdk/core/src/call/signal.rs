@@ -31,52 +31,49 @@ impl<C: Codecs + Clone> Call<C> {
         self.signals.push_back(message(Kind::Leave(proto::Leave {})));
     }
 
-    /// Takes a message from the relay. One that makes no sense here is passed over: the relay can only hurt itself.
+    /// Takes a message from the relay. One that makes no sense here is counted and passed over: the relay can only hurt
+    /// itself.
     pub fn handle_signal(&mut self, now: Instant, message: SignalMessage) {
-        match message.kind {
-            Some(Kind::Joined(joined)) => {
-                if let Ok(joined) = Joined::try_from(joined) {
-                    self.handle_joined(now, &joined);
-                }
-            }
-            Some(Kind::MemberJoined(proto::MemberJoined { member: Some(member) })) => {
-                if let Ok(member) = Member::try_from(member) {
-                    self.members.insert(member.sender);
-                    self.group
-                        .handle_member_joined(now, member.sender, &member.announcement);
-                }
-            }
-            Some(Kind::MemberLeft(proto::MemberLeft { sender })) => {
-                if let Some(sender) = u16::try_from(sender).ok().and_then(SenderId::new) {
-                    self.handle_member_left(now, sender);
-                }
-            }
-            Some(Kind::PeerMessage(message)) => {
-                if let Ok(message) = PeerMessage::try_from(message) {
-                    self.group.handle_message(now, message.sender, &message.payload);
-                }
-            }
-            Some(Kind::Refused(refused)) => {
-                self.events.push_back(Event::Refused {
-                    reason: refused.reason(),
-                    text: refused.text,
-                });
-            }
-            Some(Kind::Goodbye(goodbye)) => {
-                self.events.push_back(Event::Refused {
-                    reason: goodbye.reason(),
-                    text: goodbye.text,
-                });
-            }
-            Some(Kind::Notice(notice)) => {
-                self.events.push_back(Event::Notice {
-                    kind: notice.kind(),
-                    text: notice.text,
-                });
-            }
-            _ => {}
+        if self.obey(now, message).is_none() {
+            self.counts.nonsense += 1;
         }
         self.after_group(now);
+    }
+
+    /// `None` when the message makes no sense.
+    fn obey(&mut self, now: Instant, message: SignalMessage) -> Option<()> {
+        match message.kind? {
+            Kind::Joined(joined) => self.handle_joined(now, &Joined::try_from(joined).ok()?),
+            Kind::MemberJoined(joined) => {
+                let member = Member::try_from(joined.member?).ok()?;
+                self.members.insert(member.sender);
+                self.group
+                    .handle_member_joined(now, member.sender, &member.announcement);
+            }
+            Kind::MemberLeft(proto::MemberLeft { sender }) => {
+                let sender = u16::try_from(sender).ok().and_then(SenderId::new)?;
+                self.members.remove(&sender);
+                self.group.handle_member_left(now, sender);
+            }
+            Kind::PeerMessage(message) => {
+                let message = PeerMessage::try_from(message).ok()?;
+                self.group.handle_message(now, message.sender, &message.payload);
+            }
+            Kind::Refused(refused) => self.events.push_back(Event::Refused {
+                reason: refused.reason(),
+                text: refused.text,
+            }),
+            Kind::Goodbye(goodbye) => self.events.push_back(Event::Refused {
+                reason: goodbye.reason(),
+                text: goodbye.text,
+            }),
+            Kind::Notice(notice) => self.events.push_back(Event::Notice {
+                kind: notice.kind(),
+                text: notice.text,
+            }),
+            _ => return None,
+        }
+        Some(())
     }
 
     fn handle_joined(&mut self, now: Instant, joined: &Joined) {
@@ -94,13 +91,6 @@ impl<C: Codecs + Clone> Call<C> {
                 members: self.members.len(),
             });
         }
-    }
-
-    fn handle_member_left(&mut self, now: Instant, sender: SenderId) {
-        self.members.remove(&sender);
-        self.quality.forget(sender);
-        self.group.handle_member_left(now, sender);
-        self.remotes.retain(|remote| remote.sender != sender);
     }
 
     /// Moves what the keys have to say to where it belongs.
@@ -130,7 +120,10 @@ impl<C: Codecs + Clone> Call<C> {
                 self.verified.insert(sender, public);
                 self.events.push_back(Event::MemberJoined { sender, fingerprint });
             }
+            // Also when the relay gave its id to somebody else without a word.
             e2ee::Event::MemberLeft { sender } => {
+                self.quality.forget(sender);
+                self.remotes.retain(|remote| remote.sender != sender);
                 if let Some(public) = self.verified.remove(&sender) {
                     self.events.push_back(Event::MemberLeft {
                         sender,

@@ -1,5 +1,8 @@
 //! Whole calls in virtual time: members, a relay in memory, bad links between them.
 #![expect(clippy::unwrap_used, reason = "what fails in the set-up fails the test")]
 
+mod hostile;
+mod links;
+mod members;
 mod paths;
 mod room;
