@@ -7,7 +7,7 @@ mod tests;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::Parser as _;
+use clap::{Parser as _, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
 use wzp_identity::shared_secret_issuer;
 use wzp_sdk::{Preference, RoomName, TierChoice, Trust};
@@ -115,6 +115,10 @@ pub(crate) fn parse<I: IntoIterator<Item = OsString>>(line: I) -> Result<Parsed,
 
 /// What is wrong, without the usage that clap writes below it.
 fn one_line(error: &clap::Error) -> String {
+    // Clap would print the help of the only command that has commands of its own.
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return "say which: identity new, identity show or identity verify OTHER".into();
+    }
     let text = error.render().to_string();
     let said = text
         .lines()

@@ -7,7 +7,7 @@ use std::{
     process::{ExitCode, Termination},
 };
 
-use wzp_sdk::{ConnectError, Fault, JoinError, identity_file::IdentityFileError};
+use wzp_sdk::{ConnectError, Fault, JoinError, Reason, identity_file::IdentityFileError};
 
 /// Codes of `sysexits.h` where they say more than 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +107,24 @@ impl From<ConnectError> for Failure {
                 seen,
                 file,
             } => changed(relay, &expected.to_string(), &seen.to_string(), file.as_deref()),
+            ConnectError::Refused {
+                reason: Reason::GrantMissing,
+                ..
+            } => {
+                format!(
+                    "{}; give its secret by --secret or WZP_SECRET, or a --grant",
+                    chain(&error)
+                )
+            }
+            ConnectError::Refused {
+                reason: Reason::GrantInvalid,
+                ..
+            } => {
+                format!(
+                    "{}; is the secret (or the grant) meant for this relay?",
+                    chain(&error)
+                )
+            }
             other => chain(other),
         };
         Self {

@@ -150,7 +150,7 @@ pub(crate) enum Event<'a> {
 pub(crate) struct Second {
     #[serde(rename = "elapsed_ms", serialize_with = "millis")]
     pub(crate) elapsed: Duration,
-    pub(crate) level_dbov: f32,
+    pub(crate) level_dbov: f64,
     pub(crate) rtt_ms: Option<f64>,
     /// Lost before repair, in this second.
     pub(crate) loss_percent: f64,
@@ -175,8 +175,8 @@ impl Second {
         let received = is.received.saturating_sub(was.received);
         Self {
             elapsed: now.elapsed,
-            level_dbov: now.level_dbov.max(-100.0),
-            rtt_ms: now.rtt.map(|rtt| tenths(rtt.as_secs_f64() * 1e3)),
+            level_dbov: tenths(now.level_dbov.max(-100.0).into()),
+            rtt_ms: rtt_ms(now),
             loss_percent: tenths(100.0 * lost as f64 / (lost + received).max(1) as f64),
             jitter_ms: tenths(is.jitter_ms),
             delay_ms: tenths(is.delay_ms),
@@ -257,7 +257,7 @@ impl Summary {
             recovered: heard.recovered,
             concealed_ms: heard.concealed_ms,
             late: heard.late,
-            rtt_ms: stats.rtt.map(|rtt| tenths(rtt.as_secs_f64() * 1e3)),
+            rtt_ms: rtt_ms(stats),
             jitter_ms: tenths(heard.jitter_ms),
             delay_ms: tenths(heard.delay_ms),
             wire_kbps_up: tenths(stats.wire_kbps_up),
@@ -268,6 +268,11 @@ impl Summary {
             longest_gap_ms: heard.longest_gap_ms,
         }
     }
+}
+
+/// Round trip to the relay; on one machine it is a few hundredths.
+fn rtt_ms(stats: &Stats) -> Option<f64> {
+    stats.rtt.map(|rtt| (rtt.as_secs_f64() * 1e5).round() / 100.0)
 }
 
 /// More digits than were measured only hide what was.

@@ -11,7 +11,7 @@ use tokio::{
 };
 use wzp_identity::Fingerprint;
 use wzp_sdk::{
-    Call, Client, EndReason, Event as Happened, JoinOptions, Processing, RoomName, SenderId, Stats,
+    Call, Client, EndReason, Event as Happened, JoinOptions, Processing, Reason, RoomName, SenderId, Stats,
     audio::{Sink, Source},
 };
 use wzp_wire::signal::proto::NoticeKind;
@@ -303,6 +303,10 @@ fn notice_name(kind: NoticeKind) -> &'static str {
 fn ended(reason: EndReason) -> End {
     let (exit, text) = match reason {
         EndReason::Left => return End::Stopped,
+        EndReason::Refused {
+            reason: Reason::ShuttingDown,
+            text,
+        } => (Exit::Failed, format!("the relay ended the call: {text}")),
         EndReason::Refused { text, .. } => (Exit::Refused, format!("the relay ended the call: {text}")),
         EndReason::RelayLost => (
             Exit::Failed,

@@ -12,7 +12,7 @@ use crate::report::Second;
 const CLEAR: &str = "\r\x1b[2K";
 const METER: usize = 8;
 /// What the meter shows: from its first bar to its last.
-const QUIET_DBOV: f32 = -60.0;
+const QUIET_DBOV: f64 = -60.0;
 
 /// Draws the line, or does nothing where nobody would see it.
 #[derive(Debug)]
@@ -80,9 +80,9 @@ fn clock(elapsed: Duration) -> String {
     format!("{}:{:02}", secs / 60, secs % 60)
 }
 
-fn meter(level_dbov: f32) -> String {
+fn meter(level_dbov: f64) -> String {
     let share = (1.0 - level_dbov / QUIET_DBOV).clamp(0.0, 1.0);
-    let full = (share * METER as f32).round() as usize;
+    let full = (share * METER as f64).round() as usize;
     format!("{}{}", "█".repeat(full), "░".repeat(METER - full))
 }
 
@@ -116,6 +116,6 @@ mod tests {
     fn meter_spans_sixty_decibels() {
         assert_eq!(meter(0.0), "█".repeat(8));
         assert_eq!(meter(-30.0), "████░░░░");
-        assert_eq!(meter(f32::NEG_INFINITY), "░".repeat(8));
+        assert_eq!(meter(f64::NEG_INFINITY), "░".repeat(8));
     }
 }
