@@ -1,0 +1,74 @@
+//! What a relay says of itself while a call runs.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+};
+
+use wzp_e2e::{PATIENCE, member::Guest, relay::Relay};
+
+/// What `promtool check metrics` finds fault with.
+fn promtool(text: &str) -> String {
+    let mut child = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| {
+            panic!("promtool ({error}): `make setup` installs it with Debian's prometheus")
+        });
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8(said).unwrap();
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_of_a_running_call_move_and_are_clean() {
+    let upstream = Relay::start(&[]);
+    let relay = Relay::start(&[
+        "--forward",
+        &upstream.address.to_string(),
+        "--probe",
+        &upstream.address.to_string(),
+    ]);
+    let a = Guest::saying(440.0).join(&relay).await;
+    let b = Guest::saying(700.0).join(&relay).await;
+    a.hears(700.0).await;
+    b.hears(440.0).await;
+    for dir in ["in", "out"] {
+        let sample = format!("wzp_relay_packets_total{{dir=\"{dir}\",leg=\"client\"}}");
+        let before = relay.metric(&sample);
+        relay.until(&sample, |now| now > before + 50.0).await;
+    }
+    // Members report once a second.
+    relay
+        .until("wzp_client_late_ratio_count", |count| count > 0.0)
+        .await;
+    relay
+        .until("wzp_client_rtt_seconds_count", |count| count > 0.0)
+        .await;
+    for (sample, value) in [
+        ("wzp_relay_rooms", 1.0),
+        ("wzp_relay_members", 2.0),
+        ("wzp_relay_sessions{role=\"member\"}", 2.0),
+        ("wzp_relay_lanes", 3.0),
+        ("wzp_relay_state{state=\"serving\"}", 1.0),
+    ] {
+        relay.until(sample, |now| now >= value).await;
+    }
+    for relay in [&relay, &upstream] {
+        assert_eq!(promtool(&relay.get("/metrics")), "");
+        assert_eq!(relay.get("/livez"), "ok\n");
+        assert_eq!(relay.get("/readyz"), "ok\n");
+    }
+    a.stats(PATIENCE, "figures", |stats| {
+        stats.sent > 100 && stats.received > 100
+    })
+    .await;
+}
