@@ -49,7 +49,8 @@ impl Door {
             };
             let Some(incoming) = incoming else { return };
             if let Some(incoming) = self.knock(&relay, incoming) {
-                tokio::spawn(session::serve(Arc::clone(&relay), Arc::clone(&self), incoming));
+                let known = Arc::clone(&self.sessions);
+                tokio::spawn(session::serve(Arc::clone(&relay), self.kind, known, incoming));
             }
         }
     }

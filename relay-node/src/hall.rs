@@ -121,20 +121,23 @@ impl Hall {
         true
     }
 
-    /// Seats a member behind the trunk `port`, where `handle` stands for it. `known`: already there under that
-    /// handle, or (downstream) no member of ours is left to hear it.
+    /// Seats a member behind the trunk `port`, where `handle` stands for it; `false` if the handle is in use.
+    ///
+    /// Somebody who is still here from an earlier session with the same relay goes on under the same number, and
+    /// nobody is told: to the others, a new join would be a replay of the old one.
     pub(crate) fn trunk_join(
         &self,
         port: &Arc<Port>,
         handle: u16,
         newcomer: &Newcomer<'_>,
-    ) -> Result<Option<SenderId>, JoinError> {
+    ) -> Result<bool, JoinError> {
         let mut state = self.lock();
         if port.seats.find(handle).is_some_and(|seat| seat.is_some()) {
-            return Ok(None);
+            return Ok(false);
         }
         if self.side == Side::Downstream && !state.has_own_member(newcomer.room) {
-            return Ok(None);
+            // The last member who could hear it has just left.
+            return Ok(true);
         }
         let first = !state.rooms.has_trunk(newcomer.room, port.id);
         let via = Via::Trunk {
@@ -142,7 +145,13 @@ impl Hall {
             port: Arc::clone(port),
             handle,
         };
-        let seat = state.seat(newcomer, Member::new(newcomer.announcement, false, via))?;
+        let (seat, told) = match state.resume(port, newcomer, &via) {
+            Some(seat) => (seat, true),
+            None => {
+                let member = Member::new(newcomer.announcement, false, via);
+                (state.seat(newcomer, member)?, false)
+            }
+        };
         port.seats.enter(handle, Some(Arc::clone(&seat)));
         if self.side == Side::Upstream {
             let others = if first {
@@ -154,9 +163,11 @@ impl Hall {
                 port.outbox.push(frame);
             }
         }
-        state.tell_joined(&seat, self.side);
+        if !told {
+            state.tell_joined(&seat, self.side);
+        }
         self.changed.notify_one();
-        Ok(Some(seat.sender))
+        Ok(true)
     }
 
     /// The member for which `handle` stands in trunks of the other relay is gone.
@@ -171,7 +182,7 @@ impl Hall {
         }
     }
 
-    /// Everybody behind a trunk is gone, because the trunk is.
+    /// Everybody behind a trunk is gone, because the trunk is; except those who came back through another.
     pub(crate) fn lose_trunk(&self, port: &Port) {
         let mut state = self.lock();
         for (room, sender) in state.rooms.behind(port.id) {
@@ -301,6 +312,33 @@ impl State {
             sender,
             room: newcomer.room.clone(),
             cell: Arc::clone(cell),
+        }))
+    }
+
+    /// The seat of somebody who was brought by the same relay before, in a session that broke.
+    fn resume(&mut self, port: &Port, newcomer: &Newcomer<'_>, via: &Via<Arc<Port>>) -> Option<Arc<Seat>> {
+        let same = |member: &Member<Arc<Port>>| match &member.via {
+            Via::Trunk { port: old, .. } => {
+                old.id != port.id && old.peer == port.peer && *member.announcement == *newcomer.announcement
+            }
+            Via::Direct(_) => false,
+        };
+        let (sender, member) = self
+            .rooms
+            .members(newcomer.room)
+            .find(|(_, member)| same(member))?;
+        if let Via::Trunk {
+            port: old, handle, ..
+        } = &member.via
+        {
+            old.seats.enter(*handle, None);
+        }
+        self.rooms
+            .rebind(clock::now(), newcomer.room, sender, via.clone());
+        Some(Arc::new(Seat {
+            sender,
+            room: newcomer.room.clone(),
+            cell: Arc::clone(self.cells.get(newcomer.room)?),
         }))
     }
 

@@ -27,14 +27,17 @@ struct Http {
 /// Answers HTTP for as long as the relay runs.
 pub(crate) async fn serve(listener: TcpListener, relay: Arc<Shared>, doors: Vec<Arc<Door>>) {
     let (said, alive) = watch::channel(true);
-    tokio::spawn(watch_loops(doors, said));
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .with_state(Http { relay, alive });
-    if let Err(error) = axum::serve(listener, router).await {
-        warn!(%error, "http ended");
+    let served = async { axum::serve(listener, router).await };
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            warn!(%error, "http ended");
+        },
+        () = watch_loops(doors, said) => {}
     }
 }
 

@@ -9,7 +9,7 @@ mod text;
 pub(crate) use text::CONTENT_TYPE;
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -21,9 +21,10 @@ use wzp_relay_core::{admission, lifecycle::Lifecycle, probe::Estimate, stats};
 use wzp_wire::signal::{Reason, Role, proto::QualityReport};
 
 use crate::{
-    config::{Limits, Target},
+    config::Target,
     doors::Door,
     relay::{Loops, Shared},
+    session,
 };
 
 type Label = [(&'static str, String); 1];
@@ -63,7 +64,7 @@ pub(crate) struct Metrics {
 #[derive(Debug, Default)]
 struct HotPath {
     loops: Mutex<Loops>,
-    doors: OnceLock<Vec<Arc<Door>>>,
+    doors: OnceLock<Vec<Weak<Door>>>,
     rtts: Arc<Rtts>,
 }
 
@@ -114,7 +115,7 @@ fn label(name: &'static str, value: &str) -> Label {
 }
 
 impl Metrics {
-    pub(crate) fn new(limits: &Limits, probes: &[Target]) -> Self {
+    pub(crate) fn new(probes: &[Target]) -> Self {
         let mut registry = Registry::default();
         let rtts = Arc::<Rtts>::default();
         let hot = Arc::new(HotPath {
@@ -123,7 +124,6 @@ impl Metrics {
         });
         registry.register_collector(Box::new(Arc::clone(&hot)));
         registry.register_collector(Box::new(process::Process::new()));
-        let _ = limits;
         let mut metrics = Self {
             hot,
             rtts,
@@ -145,6 +145,7 @@ impl Metrics {
             registry,
         };
         metrics.register();
+        metrics.begin_at_zero();
         metrics.quality.register(&mut metrics.registry);
         if !probes.is_empty() {
             metrics.probes.register(&mut metrics.registry);
@@ -222,6 +223,26 @@ impl Metrics {
         r.register("wzp_build_info", "1; the version is the label", build);
     }
 
+    /// A series that is not there cannot be told from one that does not move.
+    fn begin_at_zero(&self) {
+        for result in ["ok", "failed", "timeout", "refused", "retry"] {
+            let _ = self.handshakes.get_or_create(&label("result", result));
+        }
+        for role in ["member", "relay", "probe"] {
+            let _ = self.sessions.get_or_create(&label("role", role));
+        }
+        for reason in session::End::LABELS {
+            let _ = self.session_ends.get_or_create(&label("reason", reason));
+        }
+        for reason in (1..).map_while(|number| Reason::try_from(number).ok()) {
+            let _ = self
+                .refusals
+                .get_or_create(&label("reason", &admission::label(reason)));
+        }
+        let _ = self.quality.loss.get_or_create(&label("dir", "down"));
+        let _ = self.quality.gap.get_or_create(&label("cause", "network"));
+    }
+
     /// The counters of one more packet loop.
     pub(crate) fn counters(&self) -> Arc<stats::Counters> {
         let counters = Arc::<stats::Counters>::default();
@@ -238,9 +259,9 @@ impl Metrics {
     }
 
     /// The ports, whose sockets count for themselves.
-    pub(crate) fn set_doors(&self, doors: Vec<Arc<Door>>) {
+    pub(crate) fn set_doors(&self, doors: &[Arc<Door>]) {
         // There is one set of ports in the life of a relay.
-        let _ = self.hot.doors.set(doors);
+        let _ = self.hot.doors.set(doors.iter().map(Arc::downgrade).collect());
     }
 
     pub(crate) fn handshake(&self, result: &str) {

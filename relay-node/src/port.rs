@@ -34,6 +34,8 @@ pub(crate) type RoomCell = ArcSwap<FanOut<Arc<Port>>>;
 pub(crate) struct Port {
     pub(crate) id: TrunkId,
     pub(crate) leg: Leg,
+    /// The identity it has proven to be; zeros for a relay that we called.
+    pub(crate) peer: [u8; 32],
     pub(crate) connection: quinn::Connection,
     pub(crate) outbox: Outbox,
     pub(crate) seats: Seats,
@@ -85,7 +87,7 @@ impl OutLane {
             out: Outgoing::new(sealer, address),
             alive: Alive::new(clock::now()),
             settled: AtomicBool::new(true),
-            tracker: Mutex::new(Tracker::new(roaming, path_address(&address))),
+            tracker: Mutex::new(Tracker::new(roaming, address)),
         }
     }
 
@@ -93,14 +95,6 @@ impl OutLane {
     pub(crate) fn tracker(&self) -> MutexGuard<'_, Tracker> {
         self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-pub(crate) fn path_address(address: &Address) -> wzp_lane::path::Address {
-    wzp_lane::path::Address::new(address.remote(), address.local())
-}
-
-pub(crate) fn socket_address(address: &wzp_lane::path::Address) -> Address {
-    Address::new(address.remote(), address.local())
 }
 
 impl Seats {
@@ -137,11 +131,18 @@ fn place(handle: u16) -> (usize, usize) {
 }
 
 impl Port {
-    pub(crate) fn new(connection: quinn::Connection, leg: Leg, seats: Seats, outbox: Outbox) -> Arc<Self> {
+    pub(crate) fn new(
+        connection: quinn::Connection,
+        peer: [u8; 32],
+        leg: Leg,
+        seats: Seats,
+        outbox: Outbox,
+    ) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
             id: TrunkId(NEXT.fetch_add(1, Relaxed)),
             leg,
+            peer,
             connection,
             outbox,
             seats,

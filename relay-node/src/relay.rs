@@ -37,12 +37,15 @@ use crate::{
     port::Port,
     probes,
     random::{SystemRng, random},
-    signals, tls,
+    session, signals, tls,
     upstream::Upstream,
 };
 
 /// Forwarders for QUIC datagrams; more tasks than this at once wait for each other.
 const BESIDE: usize = 2;
+
+/// How long closed connections may take to be told so.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// What all parts of a relay share.
 pub(crate) struct Shared {
@@ -135,7 +138,7 @@ impl Relay {
                 (Policy::Grants(Box::new(trusted)), Some(key))
             }
         };
-        let metrics = Arc::new(Metrics::new(&limits, &probes));
+        let metrics = Arc::new(Metrics::new(&probes));
         let beside = (0..BESIDE).map(|_| {
             let counters = metrics.counters();
             Beside::new(&main.sender(), counters, metrics.rtts(), limits.packets)
@@ -160,7 +163,7 @@ impl Relay {
         if let Some(reflect) = reflect {
             doors.push(open(&shared, reflect, DoorKind::Reflect, &secret, &server)?);
         }
-        shared.metrics.set_doors(doors.clone());
+        shared.metrics.set_doors(&doors);
         let door = doors.first().context("no port")?;
         let caller = Caller {
             endpoint: door.endpoint.clone(),
@@ -224,13 +227,12 @@ impl Relay {
         shared.wait_for_end(&mut stop).await;
         tasks.abort_all();
         for door in doors {
-            door.endpoint.close(session_code(), b"the relay stops");
+            door.endpoint
+                .close(session::code(Reason::ShuttingDown), b"the relay stops");
+            // For those who have not taken their goodbye; it has until then to leave.
+            let _ = time::timeout(LAST_WORDS, door.endpoint.wait_idle()).await;
         }
     }
-}
-
-fn session_code() -> quinn::VarInt {
-    crate::session::code(Reason::ShuttingDown)
 }
 
 fn socket_config(io_threads: usize) -> sockets::Config {

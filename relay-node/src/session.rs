@@ -18,11 +18,11 @@ use wzp_relay_core::{
     limits::Prefix,
     stats::Leg,
 };
-use wzp_socket::relay::Lane;
+use wzp_socket::relay::{Lane, Sessions};
 use wzp_wire::signal::{Kind, LaneAccept, LaneOffer, Reason, Role, SignalMessage, Welcome};
 
 use crate::{
-    doors::{Door, DoorKind},
+    doors::DoorKind,
     frames,
     lanes::{self, Numbers},
     port::{Cut, Port, Seats, outbox},
@@ -33,6 +33,7 @@ pub(crate) use greeting::unix_now;
 use member::Member;
 pub(crate) use stream::{Reader, Writer};
 use trunk::Trunk;
+pub(crate) use trunk::lose_later;
 
 /// How the software introduces itself.
 pub(crate) const SOFTWARE: &str = concat!("wzp-relay/", env!("CARGO_PKG_VERSION"));
@@ -57,6 +58,9 @@ pub(crate) enum End {
 }
 
 impl End {
+    /// Every value of the label `reason`.
+    pub(crate) const LABELS: [&str; 6] = ["leave", "timeout", "error", "kicked", "slow_reader", "shutdown"];
+
     /// The value of the label `reason`.
     pub(crate) fn label(&self) -> &'static str {
         match self {
@@ -88,7 +92,7 @@ impl From<Refusal> for End {
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(relay: Arc<Shared>, door: Arc<Door>, incoming: Incoming) {
+pub(crate) async fn serve(relay: Arc<Shared>, door: DoorKind, known: Arc<Sessions>, incoming: Incoming) {
     let began = time::Instant::now();
     let deadline = began + relay.limits.unauthenticated;
     let prefix = Prefix::of(incoming.remote_address().ip());
@@ -106,9 +110,9 @@ pub(crate) async fn serve(relay: Arc<Shared>, door: Arc<Door>, incoming: Incomin
     };
     relay.metrics.handshake("ok");
     relay.metrics.handshake_took(began.elapsed());
-    let _known = door.sessions.enter(connection.remote_address());
+    let _known = known.enter(connection.remote_address());
     let greeted = select! {
-        greeted = time::timeout_at(deadline, greeting::greet(&relay, &connection, &mut ticket, door.kind)) => greeted,
+        greeted = time::timeout_at(deadline, greeting::greet(&relay, &connection, &mut ticket, door)) => greeted,
         () = relay.stopping() => {
             return connection.close(code(Reason::ShuttingDown), b"the relay stops");
         }
@@ -159,7 +163,7 @@ async fn run(relay: &Arc<Shared>, connection: &Connection, greeted: Greeted) {
         Role::Relay => (Leg::Mesh, Seats::trunk()),
         _ => (Leg::Client, Seats::member()),
     };
-    let port = Port::new(connection.clone(), leg, seats, outbox);
+    let port = Port::new(connection.clone(), hello.identity_key, leg, seats, outbox);
     let mut signals = Signals {
         relay: Arc::clone(relay),
         port: Arc::clone(&port),
@@ -188,7 +192,7 @@ async fn run(relay: &Arc<Shared>, connection: &Connection, greeted: Greeted) {
     };
     match party {
         Party::Member(member) => member.left(),
-        Party::Trunk(_) => relay.hall.lose_trunk(&port),
+        Party::Trunk(trunk) => trunk.left(),
         Party::Probe => {}
     }
     debug!(?end, "session ended");

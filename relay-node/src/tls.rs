@@ -1,7 +1,8 @@
 //! TLS 1.3 for both ends of a relay's connections: our certificate, and which ones of others we take.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use quinn::VarInt;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::{
     DigitallySignedStruct, SignatureScheme,
@@ -15,6 +16,8 @@ use crate::{cert::Certificate, config::Fingerprint};
 
 /// Of native clients and relays.
 const ALPN: &[u8] = b"wzp/1";
+/// Between relays.
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// Signalling that may be under way to us on one connection.
 const RECEIVE_WINDOW: u32 = 256 * 1_024;
 /// Signalling that may be under way from us on one connection.
@@ -65,7 +68,12 @@ pub(crate) fn client(pin: Option<Fingerprint>) -> Result<quinn::ClientConfig, Tl
     tls.alpn_protocols = vec![ALPN.to_vec()];
     tls.resumption = rustls::client::Resumption::disabled();
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
-    config.transport_config(Arc::new(quic::transport_config(quic::Role::Client)));
+    let mut transport = quic::transport_config(quic::Role::Client);
+    // A relay that is gone is noticed three times as soon as a client has to be.
+    transport
+        .max_idle_timeout(Some(VarInt::from_u32(10_000).into()))
+        .keep_alive_interval(Some(KEEP_ALIVE));
+    config.transport_config(Arc::new(transport));
     Ok(config)
 }
 

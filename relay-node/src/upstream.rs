@@ -21,7 +21,7 @@ use crate::{
     outbound::{Backoff, Call, Caller},
     port::{Cut, Port, Seats},
     relay::Shared,
-    session::End,
+    session::{End, code, lose_later},
 };
 
 /// The upstream relay, and which of our members it is to know.
@@ -107,7 +107,7 @@ pub(crate) async fn run(relay: Arc<Shared>, caller: Arc<Caller>) {
     }
 }
 
-async fn carry(relay: &Shared, upstream: &Upstream, mut call: Call) -> End {
+async fn carry(relay: &Arc<Shared>, upstream: &Upstream, mut call: Call) -> End {
     let Call {
         port, reader, writer, ..
     } = &mut call;
@@ -133,8 +133,9 @@ async fn carry(relay: &Shared, upstream: &Upstream, mut call: Call) -> End {
         _ = cut => End::SlowReader,
     };
     relay.hall.set_upstream(None);
-    relay.hall.lose_trunk(port);
-    port.connection.close(0_u32.into(), b"trunk ended");
+    tokio::spawn(lose_later(Arc::downgrade(relay), Arc::clone(port)));
+    port.connection
+        .close(code(Reason::UpstreamLost), b"the trunk has ended");
     end
 }
 

@@ -189,6 +189,20 @@ impl<P: Clone> Rooms<P> {
         Some(member)
     }
 
+    /// A member is reached another way from now on and stays who it is. `false` if there is no such member.
+    pub fn rebind(&mut self, now: Instant, room: &RoomName, sender: SenderId, via: Via<P>) -> bool {
+        let Some(entry) = self.rooms.get_mut(room) else {
+            return false;
+        };
+        let Some(member) = entry.remove(sender) else {
+            return false;
+        };
+        entry.insert(sender, Member { via, ..member });
+        entry.hand_out(room, &mut self.handles);
+        self.publications.changed(now, room);
+        true
+    }
+
     /// The next room whose snapshot is due, and the snapshot; empty when the room is gone.
     pub fn poll_publish(&mut self, now: Instant) -> Option<(RoomName, FanOut<P>)> {
         let name = self.publications.poll(now)?;

@@ -9,7 +9,7 @@ use wzp_socket::{Address, relay::Arrival, send::SendBatch};
 use wzp_wire::{Datagram, Instant, Ping, Pong, datagram::PING_LEN};
 
 use super::Round;
-use crate::port::{OutLane, path_address, socket_address};
+use crate::port::OutLane;
 
 /// Takes in where a packet came from, and asks a new address to prove itself.
 pub(super) fn follow(round: &mut Round<'_>, lane: &OutLane, arrival: &Arrival, datagram: &[u8]) {
@@ -20,7 +20,7 @@ pub(super) fn follow(round: &mut Round<'_>, lane: &OutLane, arrival: &Arrival, d
     let mut tracker = lane.tracker();
     if trusted.local().is_none() && trusted.remote() == arrival.from.remote() {
         // We called and did not know from which of our addresses; this packet says so.
-        tracker.set(path_address(&arrival.from));
+        tracker.set(arrival.from);
         return lane.out.move_to(arrival.from);
     }
     let content = match Datagram::decode(datagram) {
@@ -28,17 +28,17 @@ pub(super) fn follow(round: &mut Round<'_>, lane: &OutLane, arrival: &Arrival, d
         _ => Content::Settled,
     };
     let received = Received {
-        from: path_address(&arrival.from),
+        from: arrival.from,
         newest: arrival.newest,
         content,
         bytes: arrival.packet_len,
     };
     if let Some(back) = tracker.handle_packet(round.now, &received) {
-        lane.out.move_to(socket_address(&back));
+        lane.out.move_to(back);
     }
     let packet_len = PING_LEN + lane.out.sealer.overhead();
     while let Some(ping) = tracker.poll_ping(round.now, round.nonces.next(), packet_len) {
-        round.ping_at(lane, &socket_address(&ping.to), ping.nonce, true);
+        round.ping_at(lane, &ping.to, ping.nonce, true);
     }
     lane.settled.store(tracker.is_settled(), Relaxed);
 }
@@ -49,9 +49,9 @@ pub(super) fn handle_pong(now: Instant, lane: &OutLane, arrival: &Arrival, pong:
         return false;
     }
     let mut tracker = lane.tracker();
-    let moved = tracker.handle_pong(now, path_address(&arrival.from), pong.nonce);
-    if let Some(moved) = &moved {
-        lane.out.move_to(socket_address(moved));
+    let moved = tracker.handle_pong(now, arrival.from, pong.nonce);
+    if let Some(moved) = moved {
+        lane.out.move_to(moved);
     }
     lane.settled.store(tracker.is_settled(), Relaxed);
     moved.is_some()
@@ -70,14 +70,14 @@ pub(super) fn copy(round: &mut Round<'_>, lane: &OutLane, datagram: &[u8]) {
         to
     };
     if let Some(to) = to {
-        seal_to(lane, &socket_address(&to), datagram, round.out);
+        seal_to(lane, &to, datagram, round.out);
     }
 }
 
 /// A PONG goes to where its PING came from, whatever the trusted address is.
 pub(super) fn answer(lane: &OutLane, from: &Address, datagram: &[u8], out: &mut SendBatch) {
     let packet_len = datagram.len() + lane.out.sealer.overhead();
-    if lane.settled.load(Relaxed) || lane.tracker().charge(&path_address(from), packet_len) {
+    if lane.settled.load(Relaxed) || lane.tracker().charge(from, packet_len) {
         seal_to(lane, from, datagram, out);
     }
 }

@@ -1,6 +1,9 @@
 //! The numbers of the packet loops and their sockets, summed at each scrape.
 
-use std::{fmt, sync::PoisonError};
+use std::{
+    fmt,
+    sync::{PoisonError, Weak},
+};
 
 use prometheus_client::{
     collector::Collector,
@@ -17,7 +20,7 @@ type Encoded = Result<(), fmt::Error>;
 impl Collector for HotPath {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Encoded {
         let loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let doors = self.doors.get().into_iter().flatten();
+        let doors = self.doors.get().into_iter().flatten().filter_map(Weak::upgrade);
         let totals: Vec<Totals> = doors.map(|door| door.running.totals()).collect();
         let sockets = |read: &dyn Fn(&Totals) -> u64| totals.iter().map(read).sum::<u64>();
         let sum = |read: &dyn Fn(&Counters) -> u64| loops.iter().map(|counters| read(counters)).sum::<u64>();

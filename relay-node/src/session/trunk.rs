@@ -1,6 +1,9 @@
 //! The upstream side of a trunk: another relay brings its members into rooms here.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use wzp_relay_core::{
     admission::{Claim, Refusal},
@@ -9,8 +12,11 @@ use wzp_relay_core::{
 use wzp_socket::clock;
 use wzp_wire::signal::{Kind, Reason, TrunkJoin, TrunkPeerMessage};
 
-use super::{greeting::unix_now, unexpected};
+use super::{code, greeting::unix_now, unexpected};
 use crate::{frames, hall::Newcomer, port::Port, relay::Shared};
+
+/// How long the members behind a broken trunk stay seated.
+const TRUNK_GRACE: Duration = Duration::from_secs(15);
 
 /// Another relay, downstream of this one.
 pub(super) struct Trunk {
@@ -52,6 +58,19 @@ impl Trunk {
         Ok(())
     }
 
+    /// The session is over. A relay that stops takes its members with it; one that was cut off may come back.
+    pub(super) fn left(self) {
+        use quinn::ConnectionError::ApplicationClosed;
+        let Self { relay, port } = self;
+        let stopped = code(Reason::ShuttingDown);
+        let closed = port.connection.close_reason();
+        let it_stops = matches!(closed, Some(ApplicationClosed(close)) if close.error_code == stopped);
+        if it_stops || !relay.lifecycle().admits() {
+            return relay.hall.lose_trunk(&port);
+        }
+        tokio::spawn(lose_later(Arc::downgrade(&relay), port));
+    }
+
     fn join(&self, join: &TrunkJoin) -> Result<(), Refusal> {
         let entrant = self.relay.policy.admit(Claim {
             identity_key: &join.identity_key,
@@ -70,8 +89,16 @@ impl Trunk {
             preferred: join.preferred_sender,
         };
         match self.relay.hall.trunk_join(&self.port, join.handle, &newcomer)? {
-            Some(_) => Ok(()),
-            None => Err(Refusal::new(Reason::Malformed, "the handle is in use")),
+            true => Ok(()),
+            false => Err(Refusal::new(Reason::Malformed, "the handle is in use")),
         }
+    }
+}
+
+/// Members behind a trunk that broke stay seated for a while: a new join of theirs would be a replay to the others.
+pub(crate) async fn lose_later(relay: Weak<Shared>, port: Arc<Port>) {
+    tokio::time::sleep(TRUNK_GRACE).await;
+    if let Some(relay) = relay.upgrade() {
+        relay.hall.lose_trunk(&port);
     }
 }

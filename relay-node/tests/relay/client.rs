@@ -168,7 +168,7 @@ impl Client {
         self.send(Kind::Join(proto::Join {
             request: 7,
             room: room.to_owned(),
-            announcement: b"announcement".to_vec(),
+            announcement: getrandom::u64().unwrap().to_be_bytes().to_vec(),
             echo,
         }))
         .await;
@@ -437,7 +437,7 @@ fn lane(connection: &Connection, receiving: ReceivingLane, accept: &LaneAccept) 
             Aead::ChaCha20Poly1305,
             LaneId::new(&accept.lane_id).unwrap(),
         ),
-        to: Address::from(connection.remote_address()),
+        to: Address::new(connection.remote_address(), None),
         _receiving: receiving,
     }
 }

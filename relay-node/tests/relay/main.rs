@@ -2,5 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 mod client;
+mod hostile;
+mod observed;
+mod process;
+mod refusals;
+mod relays;
 mod rooms;
 mod server;

@@ -1,6 +1,6 @@
 //! A relay in this process, and what it says of itself.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use clap::Parser;
 use tokio::{
@@ -38,8 +38,18 @@ impl Server {
             "--io-threads",
             "2",
         ];
-        let args = Args::try_parse_from(fixed.iter().chain(args)).unwrap();
-        let relay = Relay::bind(Config::try_from(args).unwrap()).await.unwrap();
+        let config = || Config::try_from(Args::try_parse_from(fixed.iter().chain(args)).unwrap()).unwrap();
+        let mut every = tokio::time::interval(Duration::from_millis(20));
+        // The port of a relay that was just stopped is free within a moment.
+        let relay = soon("a free port", async {
+            loop {
+                every.tick().await;
+                if let Ok(relay) = Relay::bind(config()).await {
+                    return relay;
+                }
+            }
+        })
+        .await;
         let banner = relay.banner();
         let (address, reflect, metrics) = (banner.address, banner.reflect, banner.metrics.unwrap());
         let (stop, stopped) = mpsc::channel(2);
@@ -79,7 +89,7 @@ impl Server {
 
     /// Looks until the sample is `wanted`.
     pub(crate) async fn until(&self, sample: &str, wanted: impl Fn(f64) -> bool) {
-        let mut every = tokio::time::interval(std::time::Duration::from_millis(20));
+        let mut every = tokio::time::interval(Duration::from_millis(20));
         let looking = async {
             while !wanted(self.metric(sample).await) {
                 every.tick().await;

@@ -154,6 +154,20 @@ fn a_trunk_gets_one_copy_and_nothing_of_its_own() {
 }
 
 #[test]
+fn a_member_reached_another_way_keeps_number_and_handle() {
+    let (mut rooms, mut rng) = rooms(Config::default());
+    let name = room("a");
+    let local = rooms.join(NOW, &mut rng, &name, None, direct(1)).unwrap();
+    let far = rooms.join(NOW, &mut rng, &name, None, behind(5, 50)).unwrap();
+    let handle = rooms.member(&name, far).unwrap().handle;
+    assert!(rooms.rebind(NOW, &name, far, trunk_via(6, 60)));
+    assert!(!rooms.has_trunk(&name, TrunkId(5)));
+    assert_eq!(rooms.member(&name, far).unwrap().handle, handle);
+    assert_eq!(ports(&snapshot(&rooms, &name), local), Ok(vec![60]));
+    assert_eq!(rooms.behind(TrunkId(6)).len(), 1);
+}
+
+#[test]
 fn downstream_only_members_of_ours_have_handles() {
     let (mut rooms, mut rng) = rooms(Config {
         side: Side::Downstream,

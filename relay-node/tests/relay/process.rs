@@ -1,0 +1,204 @@
+//! The program itself: exit codes, signals, ports.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use wzp_wire::signal::{Kind, Reason};
+
+use crate::client::Client;
+
+/// A relay process that does not outlive its test.
+struct Process {
+    child: Child,
+    address: SocketAddr,
+    banner: String,
+}
+
+impl Process {
+    fn start(args: &[&str]) -> Self {
+        let mut child = command(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut banner = String::new();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        while !banner.contains("access") {
+            assert_ne!(lines.read_line(&mut banner).unwrap(), 0, "{banner}");
+        }
+        let address = banner
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("address"));
+        let address = address
+            .unwrap()
+            .trim()
+            .trim_end_matches(" (udp)")
+            .parse()
+            .unwrap();
+        Self {
+            child,
+            address,
+            banner,
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    async fn ended(&mut self) -> Option<i32> {
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wzp-relay"));
+    command.args(args);
+    command
+}
+
+fn output(args: &[&str]) -> (Option<i32>, String) {
+    let output = command(args).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn wrong_configuration_is_one_line_and_exit_code_64() {
+    for args in [
+        &["--listen", "nowhere"][..],
+        &["--secret", "short"],
+        &["--cert", "/nonexistent/cert.pem"],
+        &["--unknown"],
+        &["--forward", "no-port"],
+    ] {
+        let (code, said) = output(args);
+        assert_eq!(code, Some(64), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.starts_with("wzp-relay: "), "{said}");
+    }
+}
+
+#[test]
+fn environment_variables_are_flags() {
+    let mut child = command(&[]);
+    let output = child.env("WZP_RELAY_MAX_MEMBERS", "0").output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("--max-members")
+    );
+}
+
+#[test]
+fn a_second_relay_on_the_same_port_says_so_and_ends() {
+    let first = Process::start(&["--listen", "127.0.0.1:0"]);
+    let address = first.address.to_string();
+    let (code, said) = output(&["--listen", &address]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains(&address) || said.contains(&first.address.port().to_string()),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_certificate_is_printed_and_kept() {
+    let dir = std::env::temp_dir().join(format!("wzp-relay-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir(&dir).unwrap();
+    let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+    let args = [
+        "--listen",
+        "127.0.0.1:0",
+        "--cert",
+        cert.to_str().unwrap(),
+        "--key",
+        key.to_str().unwrap(),
+    ];
+    let fingerprint = |process: &Process| process.banner.split("sha256 ").nth(1).unwrap()[..64].to_owned();
+    let first = fingerprint(&Process::start(&args));
+    assert_eq!(first, fingerprint(&Process::start(&args)));
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_says_goodbye_and_ends_within_two_seconds() {
+    let mut relay = Process::start(&["--listen", "127.0.0.1:0"]);
+    let mut members = Vec::new();
+    for _ in 0..5 {
+        let mut member = Client::start(relay.address).await;
+        member.join("room").await;
+        members.push(member);
+    }
+    let began = Instant::now();
+    relay.signal("TERM");
+    let goodbye = |kind| match kind {
+        Kind::Goodbye(goodbye) => Some(goodbye.reason()),
+        _ => None,
+    };
+    for member in &mut members {
+        assert_eq!(member.wait_for("goodbye", goodbye).await, Reason::ShuttingDown);
+    }
+    assert_eq!(relay.ended().await, Some(0));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_it_at_once_though_a_member_is_dead() {
+    let mut relay = Process::start(&["--listen", "127.0.0.1:0"]);
+    let mut member = Client::start(relay.address).await;
+    member.join("room").await;
+    // Connected as far as the relay knows, and never answering again.
+    let endpoint = member.socket.endpoint().clone();
+    drop(member.socket);
+    drop(endpoint);
+    std::mem::forget(member.connection);
+    relay.signal("TERM");
+    let began = Instant::now();
+    relay.signal("INT");
+    assert_eq!(relay.ended().await, Some(0));
+    assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn help_reads_like_documentation() {
+    let mut help = String::new();
+    let mut child = command(&["--help"]).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdout.take().unwrap().read_to_string(&mut help).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    for flag in [
+        "--listen",
+        "--secret",
+        "--forward",
+        "--probe",
+        "--reflect-port",
+        "--metrics",
+    ] {
+        assert!(help.contains(flag), "{flag}");
+    }
+    assert!(help.contains("WZP_RELAY_LISTEN"));
+}
