@@ -190,7 +190,13 @@ impl Bench {
             let step = window(traffic, process, rate, STEP)?;
             if let Some(why) = cause_of(traffic, &step, rate) {
                 cause = why;
-                break;
+                if good_out > 0.0 {
+                    break;
+                }
+                // Too much from the start: down until it is not, then up again.
+                rate = (rate / 2).max(1);
+                good = rate;
+                continue;
             }
             (good, good_out) = (rate, step.out_per_second);
             // Small rooms start far from any limit.
