@@ -283,13 +283,15 @@ fn link(cli: &Cli) -> Result<Link, Failure> {
 }
 
 fn admission(cli: &Cli) -> Result<Admission, Failure> {
-    match (&cli.relay_options.secret, &cli.relay_options.grant) {
+    // A variable that is set to nothing is how deployments leave it out.
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    match (given(&cli.relay_options.secret), given(&cli.relay_options.grant)) {
         (Some(_), Some(_)) => Err(Failure::usage("--secret and --grant cannot be combined")),
         (Some(secret), None) => {
-            shared_secret_issuer(secret).map_err(|e| Failure::usage(format!("--secret: {e}")))?;
-            Ok(Admission::Secret(secret.clone()))
+            shared_secret_issuer(&secret).map_err(|e| Failure::usage(format!("--secret: {e}")))?;
+            Ok(Admission::Secret(secret))
         }
-        (None, Some(grant)) => Ok(Admission::Grant(grant.clone())),
+        (None, Some(grant)) => Ok(Admission::Grant(grant)),
         (None, None) => Ok(Admission::Open),
     }
 }
@@ -299,11 +301,6 @@ fn identity_choice(cli: &Cli) -> Result<identity::Choice, Failure> {
 }
 
 fn sweep_options(cli: Cli) -> Result<sweep::Options, Failure> {
-    if let Some(relay) = cli.relay {
-        return Err(Failure::usage(format!(
-            "--sweep needs no relay, but {relay:?} was given"
-        )));
-    }
     let cli::Sweep {
         loss,
         jitter,

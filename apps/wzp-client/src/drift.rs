@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use wzp_identity::Fingerprint;
 use wzp_sdk::{Processing, RoomName, SenderId, Stats, audio::Discard};
 
 use crate::{
@@ -42,7 +43,7 @@ pub(crate) async fn run(
         echo: true,
     };
     let mut session = Session::open(link, room, ends, report, stop).await?;
-    let own = session.sender();
+    let own = session.own();
     let mut seconds = 0;
     let end = session
         .run(Some(time), report, stop, |_, stats| {
@@ -72,15 +73,15 @@ struct Clock {
     error_ppm: f64,
 }
 
-fn measured(stats: &Stats, own: SenderId) -> Vec<Clock> {
+fn measured(stats: &Stats, own: (SenderId, Fingerprint)) -> Vec<Clock> {
     let clocks = stats.remotes.iter().filter_map(|remote| {
         let (ppm, error_ppm) = remote.drift?;
-        let fingerprint = remote
-            .fingerprint
-            .map_or_else(|| remote.sender.to_string(), |f| f.to_string());
+        let is_own = remote.sender == own.0;
+        // Nobody proves an identity to itself.
+        let fingerprint = if is_own { Some(own.1) } else { remote.fingerprint };
         Some(Clock {
-            fingerprint,
-            own: remote.sender == own,
+            fingerprint: fingerprint.map_or_else(|| remote.sender.to_string(), |f| f.to_string()),
+            own: is_own,
             ppm,
             error_ppm,
         })
@@ -88,7 +89,7 @@ fn measured(stats: &Stats, own: SenderId) -> Vec<Clock> {
     clocks.collect()
 }
 
-fn tell(stats: &Stats, own: SenderId, report: &Report) {
+fn tell(stats: &Stats, own: (SenderId, Fingerprint), report: &Report) {
     for Clock {
         fingerprint,
         own,

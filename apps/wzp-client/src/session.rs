@@ -160,9 +160,9 @@ impl Session {
         })
     }
 
-    /// Our own sender id.
-    pub(crate) fn sender(&self) -> SenderId {
-        self.call.sender()
+    /// Who we are in the room.
+    pub(crate) fn own(&self) -> (SenderId, Fingerprint) {
+        (self.call.sender(), self.own)
     }
 
     /// Lets the call go on until `time` is over, and tells what happens; `each_second` sees the figures.
