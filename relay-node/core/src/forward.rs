@@ -53,7 +53,7 @@ impl Targets {
         Self(Vec::with_capacity(outlets))
     }
 
-    /// The targets of the last [`forward`].
+    /// The targets of the last [`forward()`].
     pub fn as_slice(&self) -> &[u16] {
         &self.0
     }

@@ -1,7 +1,7 @@
 //! Decisions of the relay: rooms, fan-out, admission and limits, without IO.
 //!
 //! Time and randomness are arguments, ports of members are a type parameter that nothing here looks into. What runs
-//! for every packet ([`forward`]) takes shared references only, neither locks nor allocates, and never logs.
+//! for every packet ([`forward()`]) takes shared references only, neither locks nor allocates, and never logs.
 #![forbid(unsafe_code)]
 #![deny(clippy::needless_pass_by_ref_mut)]
 
