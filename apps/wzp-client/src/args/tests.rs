@@ -107,6 +107,24 @@ fn what_cannot_be_is_refused_in_one_line_that_says_what_to_do() {
 }
 
 #[test]
+fn secret_of_nothing_is_none() {
+    let line = ["wzp-client", "--send-tone", "5", "--secret", "", "a:1"].map(OsString::from);
+    let Ok(Parsed::Run(invocation)) = parse(line) else {
+        panic!()
+    };
+    assert!(matches!(
+        invocation.command,
+        Command::Call {
+            link: Link {
+                admission: Admission::Open,
+                ..
+            },
+            ..
+        }
+    ));
+}
+
+#[test]
 fn identity_takes_its_file_before_or_behind() {
     for words in ["--identity f identity show", "identity show --identity f"] {
         let Ok(Command::Identity(identity::Action::Show {

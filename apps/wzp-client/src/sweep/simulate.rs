@@ -11,7 +11,7 @@ use wzp_sdk::{
     core::voice::{
         codec::CodecError,
         mode::Envelope,
-        receiver::{PULL, Receiver, Stats},
+        receiver::{Impairment, PULL, Receiver, Stats, mos},
         sender::{MAX_PAYLOAD_BYTES, Pauses, Sender, TICK_SAMPLES},
     },
 };
@@ -24,11 +24,12 @@ use crate::{exit::Failure, report::tenths};
 const TICK: Duration = Duration::from_millis(10);
 /// One way, without jitter; a call across a continent.
 const PATH: Duration = Duration::from_millis(50);
+/// What the sound devices at both ends add.
+const DEVICES: Duration = Duration::from_millis(20);
 /// Packets within such a time are held up alike, as queues do.
 const MEMORY: Duration = Duration::from_millis(60);
 /// How long the receiver goes on after the last packet was sent.
 const TAIL: Duration = Duration::from_secs(1);
-/// Beyond this, what comes is no longer heard.
 const LANE_ID_BYTES: u32 = 8;
 
 /// A packet as it leaves.
@@ -144,8 +145,21 @@ fn row(case: &Case, packets: &[Packet], seed: u64) -> Row {
         concealed_percent: percent(stats.concealed_ms, stats.played_ms),
         longest_gap_ms: stats.longest_gap_ms,
         delay_ms: tenths(stats.delay_ms),
-        mos: (stats.mos * 100.0).round() / 100.0,
+        mos: (opinion(case.tier, &stats) * 100.0).round() / 100.0,
     }
+}
+
+/// The E-model at the delay that was heard on average; the receiver's own score takes the delay it aims at now.
+fn opinion(tier: Tier, stats: &Stats) -> f64 {
+    let codec = tier.codec();
+    let buffer = Duration::from_secs_f64(stats.delay_ms.max(0.0) / 1e3);
+    let concealed = stats.concealed_ms as f64 / stats.played_ms.max(1) as f64;
+    mos(&Impairment {
+        codec,
+        delay: PATH + codec.frame_duration() + DEVICES + buffer,
+        concealed,
+        burst: 1.0,
+    })
 }
 
 /// Plays what a link leaves of the packets.

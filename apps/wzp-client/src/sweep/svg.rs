@@ -1,4 +1,5 @@
-//! The rows of a sweep as a picture: a panel for each tier and jitter, loss to the right, MOS upwards, a line for each
+//! The rows of a sweep as a picture: a panel for each tier and jitter, loss to the right, concealed sound upwards, a line for
+//! each
 //! buffer.
 
 use std::fmt::Write as _;
@@ -8,10 +9,11 @@ use super::{Buffer, Row};
 const PANEL: (f64, f64) = (260.0, 190.0);
 const MARGIN: (f64, f64) = (60.0, 60.0);
 /// Room inside a panel for its axes and title.
-const LEFT: f64 = 34.0;
+const LEFT: f64 = 40.0;
 const BOTTOM: f64 = 30.0;
 const TOP: f64 = 24.0;
-const MOS: (f64, f64) = (1.0, 4.5);
+/// Lines across a panel.
+const STEPS: u8 = 4;
 const COLOURS: [&str; 6] = ["#2a7f62", "#b5651d", "#3465a4", "#a40000", "#75507b", "#555753"];
 
 /// Draws all rows.
@@ -20,12 +22,13 @@ pub(super) fn draw(rows: &[Row]) -> String {
     let jitters = distinct(rows.iter().map(|row| row.jitter_ms));
     let buffers = distinct(rows.iter().map(|row| row.buffer));
     let loss_max = rows.iter().map(|row| row.loss_percent).max().unwrap_or(0).max(1);
+    let concealed_max = rows.iter().map(|row| row.concealed_percent).fold(1.0, f64::max);
     let width = 2.0 * MARGIN.0 + PANEL.0 * jitters.len() as f64;
     let height = 2.0 * MARGIN.1 + PANEL.1 * tiers.len() as f64;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" font-family=\"sans-serif\" \
          font-size=\"11\">\n<rect width=\"{width}\" height=\"{height}\" fill=\"white\"/>\n\
-         <text x=\"{}\" y=\"28\" font-size=\"15\">Speech over a simulated link: MOS (E-model) by loss</text>\n",
+         <text x=\"{}\" y=\"28\" font-size=\"15\">Speech over a simulated link: share of the sound that had to be concealed, by packets lost</text>\n",
         MARGIN.0
     );
     legend(&mut svg, &buffers);
@@ -38,6 +41,7 @@ pub(super) fn draw(rows: &[Row]) -> String {
             let panel = Panel {
                 at,
                 loss_max: loss_max.into(),
+                concealed_max,
             };
             panel.axes(&mut svg, &format!("{tier}, jitter {jitter_ms} ms"));
             let here = rows
@@ -80,6 +84,8 @@ fn legend(svg: &mut String, buffers: &[Buffer]) {
 struct Panel {
     at: (f64, f64),
     loss_max: f64,
+    /// Upper end of the scale, the same in all panels.
+    concealed_max: f64,
 }
 
 impl Panel {
@@ -87,8 +93,8 @@ impl Panel {
         self.at.0 + LEFT + (PANEL.0 - LEFT - 16.0) * loss_percent / self.loss_max
     }
 
-    fn y(&self, mos: f64) -> f64 {
-        let share = (mos.clamp(MOS.0, MOS.1) - MOS.0) / (MOS.1 - MOS.0);
+    fn y(&self, concealed_percent: f64) -> f64 {
+        let share = concealed_percent / self.concealed_max;
         self.at.1 + PANEL.1 - BOTTOM - (PANEL.1 - BOTTOM - TOP) * share
     }
 
@@ -99,12 +105,13 @@ impl Panel {
             "<text x=\"{left}\" y=\"{}\" font-size=\"12\">{title}</text>",
             self.at.1 + 16.0
         );
-        for mos in [1.0, 2.0, 3.0, 4.0] {
-            let y = self.y(mos);
+        for step in 0..=STEPS {
+            let percent = self.concealed_max * f64::from(step) / f64::from(STEPS);
+            let y = self.y(percent);
             let _ = writeln!(
                 svg,
                 "<line x1=\"{left:.1}\" y1=\"{y:.1}\" x2=\"{right:.1}\" y2=\"{y:.1}\" stroke=\"#ddd\"/>\
-                 <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#555\">{mos}</text>",
+                 <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"#555\">{percent:.0} %</text>",
                 left - 6.0,
                 y + 4.0
             );
@@ -121,11 +128,13 @@ impl Panel {
     }
 
     fn line<'a>(&self, svg: &mut String, rows: impl Iterator<Item = &'a Row>, colour: &str) {
-        let mut points: Vec<(u8, f64)> = rows.map(|row| (row.loss_percent, row.mos)).collect();
+        let mut points: Vec<(u8, f64)> = rows
+            .map(|row| (row.loss_percent, row.concealed_percent))
+            .collect();
         points.sort_by_key(|(loss, _)| *loss);
         let mut path = String::new();
-        for (loss, mos) in points {
-            let (x, y) = (self.x(loss.into()), self.y(mos));
+        for (loss, concealed) in points {
+            let (x, y) = (self.x(loss.into()), self.y(concealed));
             let _ = write!(path, "{x:.1},{y:.1} ");
             let _ = writeln!(
                 svg,
