@@ -150,8 +150,9 @@ pub enum Event {
 }
 
 impl Event {
-    pub(crate) fn from_core(event: core::Event) -> Self {
-        match event {
+    /// `None` for what a call answers its owner by other means.
+    pub(crate) fn from_core(event: core::Event) -> Option<Self> {
+        Some(match event {
             core::Event::Path {
                 kind, carrier, why, ..
             } => Self::Path {
@@ -173,14 +174,8 @@ impl Event {
                 why: why.to_string(),
             },
             core::Event::Notice { kind, text } => Self::Notice { kind, text },
-            core::Event::Refused { reason, text } => Self::Ended {
-                reason: EndReason::Refused { reason, text },
-            },
-            core::Event::Joined { .. } => Self::Notice {
-                kind: NoticeKind::Unspecified,
-                text: String::new(),
-            },
-        }
+            core::Event::Joined { .. } | core::Event::Refused { .. } => return None,
+        })
     }
 }
 

@@ -222,7 +222,8 @@ impl Media {
                     return;
                 };
                 if let Some(lane) = &*port.lane() {
-                    address::answer(lane, &arrival.from, bytes.get(..len).unwrap_or_default(), out);
+                    let bytes = bytes.get(..len).unwrap_or_default();
+                    address::answer(lane, arrival, bytes, out);
                 }
             }
             Through::Quic => {

@@ -190,7 +190,11 @@ impl ActiveCall {
                     }
                 }
                 core::Event::Refused { reason, text } => refused = Some((reason, text)),
-                other => self.tell(Event::from_core(other)),
+                other => {
+                    if let Some(event) = Event::from_core(other) {
+                        self.tell(event);
+                    }
+                }
             }
         }
         refused

@@ -139,7 +139,8 @@ impl Link {
             }
             let ping = Ping {
                 nonce,
-                probe: false,
+                // Until one is answered, the relay goes on answering where media comes from.
+                probe: self.chooser.carrier() != Carrier::Lane,
                 sent_us: now.as_micros() as u32,
             };
             let mut out = [0; PING_LEN];

@@ -75,10 +75,10 @@ pub(super) fn copy(round: &mut Round<'_>, lane: &OutLane, datagram: &[u8]) {
 }
 
 /// A PONG goes to where its PING came from, whatever the trusted address is.
-pub(super) fn answer(lane: &OutLane, from: &Address, datagram: &[u8], out: &mut SendBatch) {
+pub(super) fn answer(lane: &OutLane, ping: &Arrival, datagram: &[u8], out: &mut SendBatch) {
     let packet_len = datagram.len() + lane.out.sealer.overhead();
-    if lane.settled.load(Relaxed) || lane.tracker().charge(from, packet_len) {
-        seal_to(lane, from, datagram, out);
+    if lane.settled.load(Relaxed) || lane.tracker().charge(&ping.from, packet_len) {
+        out.seal_pong(&lane.out, &ping.from, ping.counter, datagram);
     }
 }
 
