@@ -12,7 +12,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BIN = ROOT / "target/release"
 OUT = ROOT / "target/demo"
-SPEECH = ROOT / "target/speech/demo.wav"
+SPEECH = ROOT / "target/speech/48k/allison-features.wav"
 TAIL_SECS = 3
 
 # Tier, loss in percent, mean burst in packets, jitter in ms: what the link between the speaker and the relay does.
@@ -111,7 +111,7 @@ def call(programs, relay_port, case, seed):
     received = wait_for(listener, "summary")
     for child in (speaker, listener, link):
         programs.stop(child)
-    scores = quality.compare(SPEECH, heard)
+    scores = quality.judge(SPEECH, heard, limit_s=4.0)
     return {
         "tier": tier,
         "loss": loss,
