@@ -203,7 +203,7 @@ impl Bench {
             let growth = if good_out < 30_000.0 { 2.0 } else { GROWTH };
             rate = (f64::from(rate) * growth) as u32;
         }
-        traffic.ages_us();
+        settle(traffic);
         window(traffic, process, (good / 2).max(1), self.duration)?;
         let mut ages = traffic.ages_us();
         ages.sort_unstable();
@@ -266,6 +266,19 @@ fn join_all(
         );
     }
     Ok(members)
+}
+
+/// Waits until nothing of an overload is left in any queue, and forgets how long that was under way.
+fn settle(traffic: &mut dyn Traffic) {
+    let mut before = None;
+    for _ in 0..50 {
+        std::thread::sleep(TAIL / 2);
+        traffic.drain();
+        if before.replace(traffic.received()) == Some(traffic.received()) {
+            break;
+        }
+    }
+    traffic.ages_us();
 }
 
 /// Drives `per_second` packets a second in for `duration`.
