@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream, TransportErrorCode};
 use tokio::{sync::mpsc, time::timeout};
 use wzp_identity::{EXPORTER_LABEL, Identity};
 use wzp_lane::{
@@ -331,6 +331,15 @@ fn unreachable(relay: &str, after: Duration) -> ConnectError {
 fn closed(relay: &str, error: ConnectionError) -> ConnectError {
     match error {
         ConnectionError::TimedOut => unreachable(relay, STEP),
+        // A relay at its limit of handshakes makes none to say why.
+        ConnectionError::ConnectionClosed(close)
+            if close.error_code == TransportErrorCode::CONNECTION_REFUSED =>
+        {
+            ConnectError::Refused {
+                reason: signal::Reason::TooManyHandshakes,
+                text: "it takes no more new connections from this network for now".to_owned(),
+            }
+        }
         ConnectionError::ApplicationClosed(close) => ConnectError::Refused {
             reason: u32::try_from(close.error_code.into_inner())
                 .ok()
