@@ -42,6 +42,13 @@ impl Ears {
         power.sqrt() > THERE / 4.0
     }
 
+    /// How long the tone was to be heard, all together.
+    pub fn heard_ms(&self, hertz: f32) -> u64 {
+        let heard = self.heard();
+        let steps = heard.chunks_exact(STEP);
+        steps.filter(|step| amplitude(step, hertz) > THERE).count() as u64 * STEP_MS
+    }
+
     /// How many samples were heard so far: a moment, for [`Self::longest_gap_ms`].
     pub fn moment(&self) -> usize {
         self.heard().len()
@@ -82,14 +89,21 @@ fn amplitude(samples: &[f32], hertz: f32) -> f32 {
 /// A tone without end.
 #[derive(Clone, Debug)]
 pub struct Voice {
+    amplitude: f32,
     phase: f32,
     step: f32,
 }
 
 impl Voice {
-    /// A tone of so many hertz.
+    /// A tone of so many hertz, as loud as everybody's.
     pub fn new(hertz: f32) -> Self {
+        Self::as_loud_as(AMPLITUDE, hertz)
+    }
+
+    /// A tone of this amplitude.
+    pub fn as_loud_as(amplitude: f32, hertz: f32) -> Self {
         Self {
+            amplitude,
             phase: 0.0,
             step: TAU * hertz / 48_000.0,
         }
@@ -99,7 +113,7 @@ impl Voice {
 impl Source for Voice {
     fn read(&mut self, frame: &mut Frame) -> Read {
         for sample in frame {
-            *sample = AMPLITUDE * self.phase.sin();
+            *sample = self.amplitude * self.phase.sin();
             self.phase = (self.phase + self.step) % TAU;
         }
         Read::Sound
@@ -124,6 +138,7 @@ mod tests {
             ears.write(&mixed.try_into().unwrap());
         }
         assert!(ears.hear(440.0) && ears.hear(700.0) && !ears.hear(1_100.0));
+        assert_eq!((ears.heard_ms(440.0), ears.heard_ms(700.0)), (1_000, 900));
         assert_eq!(ears.longest_gap_ms(440.0, 0), 0);
         assert_eq!(ears.longest_gap_ms(700.0, 0), 100);
         assert_eq!(ears.longest_gap_ms(700.0, 50 * FRAME), 0);

@@ -21,6 +21,8 @@ pub struct Guest {
     pub room: &'static str,
     /// The tone to say; 0.0 is silence.
     pub hertz: f32,
+    /// How loud; 0.0 is as loud as everybody.
+    pub amplitude: f32,
     /// The tier to send in.
     pub tier: TierChoice,
     /// The carrier.
@@ -85,7 +87,9 @@ impl Guest {
     pub async fn join_with(self, client: Client) -> Result<Member, JoinError> {
         let ears = Ears::default();
         let room = if self.room.is_empty() { "tea" } else { self.room };
-        let source: Box<dyn wzp_sdk::audio::Source> = if self.hertz > 0.0 {
+        let source: Box<dyn wzp_sdk::audio::Source> = if self.amplitude > 0.0 {
+            Box::new(Voice::as_loud_as(self.amplitude, self.hertz))
+        } else if self.hertz > 0.0 {
             Box::new(Voice::new(self.hertz))
         } else {
             Box::new(wzp_sdk::audio::Silence)

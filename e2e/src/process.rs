@@ -45,11 +45,14 @@ impl Drop for Scratch {
 
 /// The path of one of our binaries, of the same profile as this test, built if need be.
 pub fn binary(name: &str) -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(build).join(name)
+    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    match BUILT.get_or_init(build) {
+        Some(folder) => folder.join(name),
+        None => panic!("the binaries can't be built"),
+    }
 }
 
-fn build() -> PathBuf {
+fn build() -> Option<PathBuf> {
     // target/PROFILE/deps/this-test
     let test = env::current_exe().unwrap();
     let folder = test.parent().and_then(Path::parent).unwrap().to_owned();
@@ -90,8 +93,7 @@ fn build() -> PathBuf {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .unwrap();
-    assert!(status.success(), "the binaries can't be built");
-    folder
+    status.success().then_some(folder)
 }
 
 /// A process that is killed at the end of the test.
@@ -152,6 +154,14 @@ impl Process {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+    }
+
+    /// The first JSON object, one a line, whose `event` is this.
+    pub fn json(&self, event: &str) -> serde_json::Value {
+        self.line(event, |line| {
+            let object: serde_json::Value = serde_json::from_str(line).ok()?;
+            (object["event"] == event).then_some(object)
+        })
     }
 
     /// Everything said so far.

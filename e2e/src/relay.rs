@@ -80,9 +80,10 @@ impl Relay {
     /// The sample with this name and these labels as written; 0 if it is not there yet.
     pub fn metric(&self, sample: &str) -> f64 {
         let text = self.get("/metrics");
-        let value = text
-            .lines()
-            .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        let value = text.lines().find_map(|line| {
+            let rest = line.strip_prefix(sample)?;
+            rest.strip_prefix("{}").unwrap_or(rest).strip_prefix(' ')
+        });
         value.map_or(0.0, |value| value.parse().unwrap())
     }
 

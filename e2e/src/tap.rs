@@ -44,16 +44,17 @@ pub struct Tap {
     /// Where the client connects.
     pub address: SocketAddr,
     shared: Arc<Shared>,
-    tasks: [JoinHandle<()>; 2],
+    tasks: Vec<JoinHandle<()>>,
 }
 
 struct Shared {
     listen: UdpSocket,
-    server: UdpSocket,
+    relay: SocketAddr,
     state: Mutex<State>,
 }
 
 struct State {
+    server: Arc<UdpSocket>,
     client: Option<SocketAddr>,
     passes: Filter,
     kept: Vec<Packet>,
@@ -63,22 +64,18 @@ impl Tap {
     /// Starts one that passes everything on.
     pub async fn start(relay: SocketAddr) -> Self {
         let listen = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        server.connect(relay).await.unwrap();
+        let server = towards(relay).await;
         let address = listen.local_addr().unwrap();
         let state = Mutex::new(State {
+            server: Arc::clone(&server),
             client: None,
             passes: Box::new(|_, _| true),
             kept: Vec::new(),
         });
-        let shared = Arc::new(Shared {
-            listen,
-            server,
-            state,
-        });
-        let tasks = [
+        let shared = Arc::new(Shared { listen, relay, state });
+        let tasks = vec![
             tokio::spawn(up(Arc::clone(&shared))),
-            tokio::spawn(down(Arc::clone(&shared))),
+            tokio::spawn(down(Arc::clone(&shared), server)),
         ];
         Self {
             address,
@@ -102,11 +99,23 @@ impl Tap {
         self.shared.state().client.unwrap()
     }
 
+    /// From now on the relay sees the client at another port, as behind a NAT that forgot it. What still comes to the
+    /// port before is lost.
+    pub async fn rebind(&mut self) {
+        let server = towards(self.shared.relay).await;
+        self.shared.state().server = Arc::clone(&server);
+        if let Some(before) = self.tasks.pop() {
+            before.abort();
+        }
+        self.tasks
+            .push(tokio::spawn(down(Arc::clone(&self.shared), server)));
+    }
+
     /// Sends something as if the client, or the relay, had.
     pub async fn inject(&self, way: Way, bytes: &[u8]) {
         // What the system refuses, above all what is too long for it, does not arrive.
         let _ = match way {
-            Way::Up => self.shared.server.send(bytes).await,
+            Way::Up => self.shared.server().send(bytes).await,
             Way::Down => self.shared.listen.send_to(bytes, self.client()).await,
         };
     }
@@ -123,6 +132,10 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn server(&self) -> Arc<UdpSocket> {
+        Arc::clone(&self.state().server)
+    }
+
     fn passes(&self, way: Way, bytes: &[u8]) -> bool {
         let mut state = self.state();
         state.kept.push(Packet {
@@ -133,6 +146,12 @@ impl Shared {
     }
 }
 
+async fn towards(relay: SocketAddr) -> Arc<UdpSocket> {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(relay).await.unwrap();
+    Arc::new(socket)
+}
+
 async fn up(shared: Arc<Shared>) {
     let mut buffer = vec![0; 65_535];
     loop {
@@ -141,15 +160,15 @@ async fn up(shared: Arc<Shared>) {
         };
         shared.state().client = Some(client);
         if shared.passes(Way::Up, &buffer[..len]) {
-            let _ = shared.server.send(&buffer[..len]).await;
+            let _ = shared.server().send(&buffer[..len]).await;
         }
     }
 }
 
-async fn down(shared: Arc<Shared>) {
+async fn down(shared: Arc<Shared>, server: Arc<UdpSocket>) {
     let mut buffer = vec![0; 65_535];
     loop {
-        let Ok(len) = shared.server.recv(&mut buffer).await else {
+        let Ok(len) = server.recv(&mut buffer).await else {
             continue;
         };
         let client = shared.state().client;

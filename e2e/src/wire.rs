@@ -5,7 +5,7 @@ mod trust;
 use std::{net::SocketAddr, time::Duration};
 
 use getrandom::{SysRng, rand_core::UnwrapErr};
-use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+use quinn::{Connecting, Connection, ConnectionError, RecvStream, SendStream};
 use wzp_identity::{EXPORTER_LABEL, Identity, Phrase};
 use wzp_lane::{Aead, Direction, LaneId, Opener, Sealer, Secret, exporter_context};
 use wzp_sdk::core::e2ee::{Group, OpenError};
@@ -29,16 +29,26 @@ const AEAD: Aead = Aead::ChaCha20Poly1305;
 const TICK: Duration = Duration::from_millis(10);
 const REQUEST: u32 = 7;
 
-/// A QUIC connection to a relay, without a word.
-pub async fn connect(relay: SocketAddr) -> (Socket, Result<Connection, ConnectionError>) {
+/// A socket of its own on the loopback.
+pub fn socket() -> Socket {
     let endpoint = quic::endpoint_config(&quic::EndpointSecret::random());
     let config = client::Config {
         bind: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         ..client::Config::default()
     };
-    let socket = Socket::bind(config, endpoint, None).unwrap();
+    Socket::bind(config, endpoint, None).unwrap()
+}
+
+/// Begins a handshake.
+pub fn dial(socket: &Socket, relay: SocketAddr) -> Connecting {
     let connecting = socket.endpoint().connect_with(trust::anybody(), relay, "wzp");
-    let connection = soon("handshake", connecting.unwrap()).await;
+    connecting.unwrap()
+}
+
+/// A QUIC connection to a relay, without a word.
+pub async fn connect(relay: SocketAddr) -> (Socket, Result<Connection, ConnectionError>) {
+    let socket = socket();
+    let connection = soon("handshake", dial(&socket, relay)).await;
     (socket, connection)
 }
 

@@ -99,6 +99,25 @@ async fn ten_thousand_random_packets_change_nothing() {
     assert_eq!(relay.metric("wzp_relay_sessions{role=\"member\"}"), 2.0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn random_packets_at_a_client_change_nothing() {
+    let relay = Relay::start(&[]);
+    let (tap, mut call) = tapped(&relay).await;
+    let socket = stranger();
+    let client = SocketAddr::from(([127, 0, 0, 1], tap.client().port()));
+    let mut rng = Rng::new(SEED);
+    for n in 0..4_000 {
+        let packet = random_packet(&mut rng, n);
+        // One in the relay's name, one in nobody's.
+        tap.inject(Way::Down, &packet).await;
+        send(&socket, client, &packet);
+        if n % BATCH == 0 {
+            time::sleep(PAUSE).await;
+        }
+    }
+    call.is_undisturbed().await;
+}
+
 /// A call of which one side can be listened to.
 async fn tapped(relay: &Relay) -> (Tap, Beside) {
     let tap = Tap::start(relay.address).await;

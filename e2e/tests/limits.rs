@@ -6,7 +6,7 @@ use quinn::ConnectionError;
 use tokio::time;
 use wzp_e2e::{beside::Beside, member::Guest, relay::Relay, soon, wire, wire::Wire};
 use wzp_identity::{Identity, Phrase};
-use wzp_sdk::{ConnectError, Fault};
+use wzp_sdk::{ConnectError, Fault, JoinError};
 use wzp_wire::{
     SenderId,
     signal::{Kind, Reason, proto},
@@ -104,6 +104,68 @@ async fn who_joins_ten_thousand_rooms_is_refused_with_reasons() {
     assert_eq!(relay.refused("message_rate"), 1.0);
     relay.until("wzp_relay_rooms", |rooms| rooms == 1.0).await;
     beside.is_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_shakes_hands_without_end_is_refused_and_so_told() {
+    let relay = Relay::start(&["--handshakes-per-prefix", "2"]);
+    let mut beside = Beside::start(&relay).await;
+    let socket = wire::socket();
+    let hands: Vec<_> = (0..300)
+        .map(|_| tokio::spawn(wire::dial(&socket, relay.address)))
+        .collect();
+    let mut refused = 0;
+    for hand in hands {
+        match soon("handshake", hand).await.unwrap() {
+            Ok(_) => {}
+            Err(ConnectionError::ConnectionClosed(_)) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    // 10 at once before and 10 after the proof of the address, and 2 a second.
+    assert!((200..300).contains(&refused), "{refused}");
+    assert!(relay.metric("wzp_relay_handshakes_total{result=\"retry\"}") > 200.0);
+    assert_eq!(relay.refused("too_many_handshakes"), f64::from(refused));
+    let Err(error) = Guest::default().connect(&relay).await else {
+        panic!("one too many was let in");
+    };
+    assert!(
+        matches!(
+            error,
+            ConnectError::Refused {
+                reason: Reason::TooManyHandshakes,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    beside.is_undisturbed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rooms_and_relays_have_room_for_so_many() {
+    let relay = Relay::start(&["--max-members", "2", "--max-rooms", "2"]);
+    let guest = |room| Guest {
+        room,
+        ..Guest::saying(440.0)
+    };
+    let _in = [
+        guest("a").join(&relay).await,
+        guest("a").join(&relay).await,
+        guest("b").join(&relay).await,
+    ];
+    for (room, expected) in [("a", Reason::RoomFull), ("c", Reason::TooManyRooms)] {
+        let client = guest(room).connect(&relay).await.unwrap();
+        match guest(room).join_with(client).await {
+            Err(JoinError::Refused { reason, text }) => {
+                assert_eq!(reason, expected);
+                assert!(!text.is_empty());
+            }
+            Err(error) => panic!("{error}"),
+            Ok(_) => panic!("one too many is in {room}"),
+        }
+    }
+    guest("b").join(&relay).await.hears(440.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

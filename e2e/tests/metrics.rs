@@ -62,6 +62,13 @@ async fn metrics_of_a_running_call_move_and_are_clean() {
     ] {
         relay.until(sample, |now| now >= value).await;
     }
+    let probed = format!("{{target=\"{}\"}}", upstream.address);
+    relay
+        .until(&format!("wzp_probe_reachable{probed}"), |up| up == 1.0)
+        .await;
+    relay
+        .until(&format!("wzp_probe_rtt_seconds{probed}"), |rtt| rtt > 0.0)
+        .await;
     for relay in [&relay, &upstream] {
         assert_eq!(promtool(&relay.get("/metrics")), "");
         assert_eq!(relay.get("/livez"), "ok\n");

@@ -1,0 +1,214 @@
+//! `wzp-client` against a running relay.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use wzp_e2e::{
+    ears::Ears,
+    process::{Process, Scratch},
+    relay::Relay,
+};
+use wzp_sdk::audio::{FRAME, Read, Sink, Source, WavSource};
+
+const TONE: f32 = 440.0;
+const SAYS_SO_WITHIN: Duration = Duration::from_secs(6);
+
+/// A client with a home of its own.
+struct Program {
+    process: Process,
+    _home: Scratch,
+}
+
+fn start(args: &[&str]) -> Program {
+    let home = Scratch::default();
+    let process = Process::start("wzp-client", &home, args);
+    Program { process, _home: home }
+}
+
+/// Runs one to its end: exit code, and what it said.
+fn run(args: &[&str]) -> (i32, String) {
+    let mut program = start(args);
+    let (status, _) = program.process.wait();
+    (status.code().unwrap_or(-1), program.process.log())
+}
+
+fn listen(file: &Path) -> Ears {
+    let mut source = WavSource::open(file).unwrap_or_else(|error| panic!("{error}"));
+    let (mut ears, mut frame) = (Ears::default(), [0.0; FRAME]);
+    while source.read(&mut frame) != Read::End {
+        ears.write(&frame);
+    }
+    ears
+}
+
+#[test]
+fn one_program_records_what_another_one_says() {
+    let relay = Relay::start(&[]);
+    let address = relay.address.to_string();
+    let scratch = Scratch::default();
+    let file = scratch.file("heard.wav");
+    let record = [
+        "--json",
+        "--room",
+        "tea",
+        "--record",
+        file.to_str().unwrap(),
+        &address,
+    ];
+    let mut recorder = start(&record);
+    let connected = recorder.process.json("connected");
+    for field in [
+        "room",
+        "fingerprint",
+        "sender",
+        "relay",
+        "address",
+        "carrier",
+        "members",
+    ] {
+        assert!(!connected[field].is_null(), "no {field} in {connected}");
+    }
+    let (code, said) = run(&["--json", "--room", "tea", "--send-tone", "3", &address]);
+    assert_eq!(code, 0, "{said}");
+    recorder.process.json("member");
+    recorder.process.signal("INT");
+    let (status, _) = recorder.process.wait();
+    assert!(status.success(), "{status}: {}", recorder.process.log());
+    let summary = recorder.process.json("summary");
+    for field in [
+        "sent",
+        "received",
+        "lost",
+        "recovered",
+        "concealed_ms",
+        "late",
+        "rtt_ms",
+        "jitter_ms",
+        "wire_kbps_up",
+        "wire_kbps_down",
+        "tier",
+        "room",
+        "fingerprint",
+        "longest_gap_ms",
+    ] {
+        assert!(!summary[field].is_null(), "no {field} in {summary}");
+    }
+    let heard = listen(&file).heard_ms(TONE);
+    assert!((2_000..3_500).contains(&heard), "{heard} ms of 3 s");
+}
+
+#[test]
+fn what_is_recorded_can_be_sent_again() {
+    let relay = Relay::start(&[]);
+    let address = relay.address.to_string();
+    let scratch = Scratch::default();
+    let (first, second) = (scratch.file("first.wav"), scratch.file("second.wav"));
+    let file = |path: &Path| path.to_str().unwrap().to_owned();
+    for (from, to) in [(None, &first), (Some(&first), &second)] {
+        let mut recorder = start(&["--json", "--record", &file(to), "--secs", "15", &address]);
+        recorder.process.json("connected");
+        let sent = match from {
+            None => run(&["--send-tone", "2", &address]),
+            Some(from) => run(&["--send-file", &file(from), &address]),
+        };
+        assert_eq!(sent.0, 0, "{}", sent.1);
+        recorder.process.signal("INT");
+        assert!(recorder.process.wait().0.success());
+        assert!(listen(to).heard_ms(TONE) > 1_000);
+    }
+}
+
+#[test]
+fn measuring_a_good_link_ends_well() {
+    let relay = Relay::start(&[]);
+    let address = relay.address.to_string();
+    let (code, said) = run(&["--json", "--echo-test", "5", &address]);
+    // A machine that is busy with something else may make a good link bad; the verdict says so.
+    assert!(said.contains("\"event\":\"verdict\""), "{said}");
+    assert_eq!(code == 0, !said.contains("\"verdict\":\"bad\""), "{code}: {said}");
+    let (code, said) = run(&["--json", "--drift-test", "5", &address]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("\"event\":\"drift\""), "{said}");
+}
+
+#[test]
+fn a_wrong_secret_is_refused_with_77_and_the_right_one_is_not() {
+    let relay = Relay::start(&["--secret", "a secret of sixteen and more"]);
+    let address = relay.address.to_string();
+    let tone = |secret: &[&str]| run(&[secret, &["--send-tone", "1", &address]].concat());
+    for secret in [&[][..], &["--secret", "another secret, as long"]] {
+        let (code, said) = tone(secret);
+        assert_eq!(code, 77, "{said}");
+        assert!(said.contains("secret"), "{said}");
+    }
+    let (code, said) = tone(&["--secret", "a secret of sixteen and more"]);
+    assert_eq!(code, 0, "{said}");
+}
+
+#[test]
+fn a_changed_certificate_is_refused_with_77_and_both_hashes() {
+    let home = Scratch::default();
+    let first = Relay::start(&[]);
+    let (address, expected) = (first.address.to_string(), first.certificate);
+    let tone = || {
+        let mut process = Process::start("wzp-client", &home, &["--send-tone", "1", &address]);
+        let (status, _) = process.wait();
+        (status.code(), process.log())
+    };
+    assert_eq!(tone().0, Some(0));
+    drop(first);
+    let second = Relay::start_at(&address, &[]);
+    let (code, said) = tone();
+    assert_eq!(code, Some(77), "{said}");
+    assert!(said.contains(&expected.to_string()) && said.contains(&second.certificate.to_string()));
+}
+
+#[test]
+fn a_relay_that_is_not_there_is_told_in_time_with_69() {
+    let began = Instant::now();
+    let (code, said) = run(&["--send-tone", "1", "127.0.0.1:9"]);
+    assert_eq!(code, 69, "{said}");
+    assert!(began.elapsed() < SAYS_SO_WITHIN, "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_relay_that_stops_ends_the_program_with_its_reason() {
+    let mut relay = Relay::start(&[]);
+    let mut program = start(&["--json", "--send-tone", "60", &relay.address.to_string()]);
+    program.process.json("connected");
+    relay.process.signal("TERM");
+    let (status, _) = program.process.wait();
+    assert_eq!(status.code(), Some(1), "{}", program.process.log());
+    let error = program.process.json("error");
+    assert!(error.to_string().contains("stop"), "{error}");
+    program.process.json("summary");
+    assert!(relay.process.wait().0.success());
+}
+
+#[test]
+fn a_full_disk_is_told_and_not_survived() {
+    let relay = Relay::start(&[]);
+    let (code, said) = run(&["--record", "/dev/full", "--secs", "5", &relay.address.to_string()]);
+    assert!(code == 64 || code == 1, "{code}: {said}");
+    assert!(said.contains("full"), "{said}");
+}
+
+#[test]
+fn files_that_are_no_sound_are_refused_with_64() {
+    let relay = Relay::start(&[]);
+    let scratch = Scratch::default();
+    let file = scratch.file("broken.wav");
+    for bytes in [
+        &b""[..],
+        b"RIFF",
+        b"this is not a WAV file, but it is long enough to be one",
+    ] {
+        fs::write(&file, bytes).unwrap();
+        let (code, said) = run(&["--send-file", file.to_str().unwrap(), &relay.address.to_string()]);
+        assert_eq!(code, 64, "{said}");
+        assert!(said.contains("broken.wav"), "{said}");
+    }
+}
