@@ -31,6 +31,11 @@ async fn a_relay_that_is_stopped_says_goodbye_and_goes() {
     let (status, took) = relay.process.wait();
     assert!(status.success(), "{status}");
     assert!(took <= STOPS_WITHIN, "{took:?}");
+    let log = relay.process.log();
+    assert!(
+        log.contains("stopping") && !log.contains('\x1b'),
+        "colours in a pipe: {log}"
+    );
     for member in [&mut a, &mut b] {
         let EndReason::Refused { reason, text } = member.end(Duration::from_secs(5)).await else {
             panic!("no reason");
