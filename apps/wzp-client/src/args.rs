@@ -123,7 +123,7 @@ fn one_line(error: &clap::Error) -> String {
     let said = text
         .lines()
         .map(str::trim)
-        .take_while(|line| !line.starts_with("Usage:"));
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
     let words: Vec<&str> = said.filter(|line| !line.is_empty()).collect();
     let text = words.join(" ");
     text.strip_prefix("error: ")
