@@ -7,6 +7,9 @@ dist=target/dist
 rm -rf "$dist"
 mkdir -p "$dist"
 
+# No path of the machine that built them stays in the binaries.
+export RUSTFLAGS="${RUSTFLAGS:-} --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=deps --remap-path-prefix=$PWD=wzp"
+
 build() { # target triple
     local features=()
     [[ $1 == x86_64-* ]] && pkg-config --exists alsa && features=(--features wzp-client/device)

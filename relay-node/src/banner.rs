@@ -11,6 +11,8 @@ pub struct Banner {
     pub address: SocketAddr,
     /// SHA-256 of the certificate.
     pub fingerprint: Fingerprint,
+    /// Whether it is kept in files, or lost at the end.
+    pub kept: bool,
     /// Who may enter.
     pub access: AccessShown,
     /// The second port.
@@ -51,6 +53,12 @@ impl fmt::Display for Banner {
         writeln!(f, "wzp-relay {}", env!("CARGO_PKG_VERSION"))?;
         writeln!(f, "  address      {} (udp)", self.address)?;
         writeln!(f, "  certificate  sha256 {}", self.fingerprint)?;
+        if !self.kept {
+            writeln!(
+                f,
+                "               new at each start; --cert FILE --key FILE keep one"
+            )?;
+        }
         match self.access {
             AccessShown::Open | AccessShown::OpenByDefault => writeln!(f, "  access       open")?,
             AccessShown::Secret => writeln!(f, "  access       members who know the secret")?,

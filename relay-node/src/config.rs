@@ -120,7 +120,7 @@ pub struct Args {
           value_parser = clap::value_parser!(u32).range(1..))]
     max_rooms: u32,
 
-    /// Members of one room, 1 to 10,000
+    /// Members of one room, 1 to 10,000; our clients keep keys for 1,000 others
     #[arg(long, env = "WZP_RELAY_MAX_MEMBERS", value_name = "N", default_value_t = 1_000,
           value_parser = clap::value_parser!(u16).range(1..=10_000))]
     max_members: u16,

@@ -105,6 +105,7 @@ impl Relay {
             limits,
             log: _,
         } = config;
+        let kept = certificate.is_some();
         let certificate = Certificate::obtain(certificate.as_ref())?;
         let server = tls::server(&certificate)?;
         let secret = quic::EndpointSecret::random();
@@ -126,6 +127,7 @@ impl Relay {
         let banner = Banner {
             address: main.local_addr(),
             fingerprint: certificate.fingerprint(),
+            kept,
             access: Banner::access(&access),
             reflect: reflect.as_ref().map(sockets::Bound::local_addr),
             forward: forward.clone(),

@@ -59,11 +59,18 @@ impl Default for Config {
     }
 }
 
+fn taken(first: u16, last: u16) -> String {
+    if first == last {
+        return format!("UDP port {first} is in use by another program");
+    }
+    format!("UDP ports {first} to {last} are all in use")
+}
+
 /// Why no socket could be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Somebody else holds every port of the range.
-    #[error("no free port in {first}..={last}")]
+    #[error("{}", taken(*first, *last))]
     NoFreePort {
         /// The first port tried.
         first: u16,

@@ -18,9 +18,9 @@ MAY_IMPORT = {
     "wzp-proto": set(),
     "wzp-wire": {"wzp-proto"},
     "wzp-lane": {"wzp-wire"},
-    "wzp-identity": {"wzp-wire", "wzp-lane"},
-    "wzp-sdk-core": {"wzp-wire", "wzp-lane", "wzp-identity"},
-    "wzp-relay-core": {"wzp-wire", "wzp-lane", "wzp-identity", "wzp-proto"},
+    "wzp-identity": set(),
+    "wzp-sdk-core": {"wzp-wire", "wzp-identity"},
+    "wzp-relay-core": {"wzp-wire", "wzp-identity"},
     "wzp-socket": {"wzp-wire", "wzp-lane"},
     "wzp-sdk": {"wzp-proto", "wzp-wire", "wzp-lane", "wzp-identity", "wzp-sdk-core", "wzp-socket"},
     "wzp-relay": {"wzp-proto", "wzp-wire", "wzp-lane", "wzp-identity", "wzp-relay-core", "wzp-socket"},
@@ -52,7 +52,6 @@ DOORS = {
     "rcgen": ({"wzp-relay"}, r"/cert\.rs"),
     "libc": ({"wzp-socket", "wzp-bench"}, None),
     "raptorq": ({"wzp-sdk-core"}, r"voice/fec(/|\.rs)"),
-    "jsonwebtoken": ({"wzp-identity"}, r"identity/src/grant(/|\.rs)"),
     "bip39": ({"wzp-identity"}, r"identity/src/phrase(/|\.rs)"),
 }
 

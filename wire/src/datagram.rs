@@ -1,4 +1,4 @@
-//! What a lane packet, a QUIC datagram or a WebSocket message contains: a kind byte and its body.
+//! What a lane packet or a QUIC datagram contains: a kind byte and its body.
 //!
 //! ```text
 //! 1 MEDIA  kind u8 ‖ sender u16 ‖ media packet

@@ -46,7 +46,7 @@ pub struct TrustedKeys {
 pub enum SecretError {
     /// Could be guessed from one captured grant.
     #[error(
-        "the shared secret has {found} bytes and needs at least 16; `openssl rand -base64 24` makes a good one"
+        "the shared secret is too short ({found} of at least 16 bytes); `openssl rand -base64 24` makes a good one"
     )]
     TooShort {
         /// Its length in bytes.

@@ -151,7 +151,7 @@ pub(super) struct RelayOptions {
     #[arg(long, value_name = "TOKEN", env = "WZP_GRANT", hide_env_values = true)]
     pub(super) grant: Option<String>,
     /// Believe only the certificate with this SHA-256; known relays are then not looked at
-    #[arg(long, value_name = "SHA256", env = "WZP_RELAY_CERT")]
+    #[arg(long, value_name = "SHA256", env = "WZP_RELAY_CERT_SHA256")]
     pub(super) relay_cert: Option<String>,
     /// File that remembers the certificates of relays [default: ~/.config/wzp/known_relays]
     #[arg(long, value_name = "FILE", env = "WZP_KNOWN_RELAYS")]

@@ -158,7 +158,7 @@ fn help_explains_every_flag_and_its_variable() {
         "IDENTITY",
         "SECRET",
         "GRANT",
-        "RELAY_CERT",
+        "RELAY_CERT_SHA256",
         "KNOWN_RELAYS",
         "TIER",
         "CARRIER",
