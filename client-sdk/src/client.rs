@@ -27,7 +27,7 @@ use crate::{
     call::{Call, JoinOptions, Stats},
     codec::Library,
     error::{ConnectError, JoinError},
-    media::{self, ActiveCall, Command, Handle, Link, Owner},
+    media::{self, ActiveCall, Command, FromRelay, Handle, Link, Owner},
     session::{self, Credentials, RelayInfo, Session},
 };
 
@@ -201,18 +201,18 @@ fn own_grant(secret: &str, identity: &Identity) -> Result<String, ConnectError> 
 fn spawn_signal_reader(media: Handle, mut recv: quinn::RecvStream, mut decoder: wzp_wire::signal::Decoder) {
     tokio::spawn(async move {
         while let Ok(Some(message)) = session::next_message(&mut recv, &mut decoder).await {
-            media.tell(Command::Signal(Box::new(message)));
+            media.pass(FromRelay::Signal(Box::new(message))).await;
         }
-        media.tell(Command::Lost);
+        media.pass(FromRelay::Lost).await;
     });
 }
 
 fn spawn_datagram_reader(media: Handle, connection: quinn::Connection) {
     tokio::spawn(async move {
         while let Ok(datagram) = connection.read_datagram().await {
-            media.tell(Command::Datagram(datagram));
+            media.offer(datagram);
         }
-        media.tell(Command::Lost);
+        media.pass(FromRelay::Lost).await;
     });
 }
 

@@ -27,6 +27,8 @@ use crate::call::EndReason;
 const TICK: Duration = Duration::from_millis(10);
 /// A thread that was kept from running for longer than this does not catch up: its sound is late anyway.
 const CATCH_UP: Duration = Duration::from_millis(200);
+/// Messages and QUIC datagrams of the relay that may wait, and that are taken in a row.
+const FROM_RELAY: usize = 256;
 /// Longest datagram that a carrier delivers.
 const BUFFER: usize = 2_048;
 
@@ -38,20 +40,25 @@ pub(crate) enum Command {
     SetTier(wzp_sdk_core::call::TierChoice),
     /// Leave the room.
     Leave,
-    /// The relay said something.
+    /// End the thread.
+    Stop,
+}
+
+/// What comes from the relay over QUIC. However much it sends, no more than [`FROM_RELAY`] of it waits here.
+pub(crate) enum FromRelay {
+    /// It said something.
     Signal(Box<SignalMessage>),
     /// A QUIC datagram came.
     Datagram(Bytes),
     /// The connection is gone.
     Lost,
-    /// End the thread.
-    Stop,
 }
 
 /// Talks to the media thread from anywhere.
 #[derive(Clone)]
 pub(crate) struct Handle {
     commands: mpsc::Sender<Command>,
+    relay: tokio::sync::mpsc::Sender<FromRelay>,
     socket: Arc<Socket>,
 }
 
@@ -62,15 +69,35 @@ impl Handle {
             self.socket.wake();
         }
     }
+
+    /// Hands on what the relay said, and holds its stream back while the thread is behind.
+    pub(crate) async fn pass(&self, from: FromRelay) {
+        if self.relay.send(from).await.is_ok() {
+            self.socket.wake();
+        }
+    }
+
+    /// Hands on a datagram, or drops it while the thread is behind.
+    pub(crate) fn offer(&self, datagram: Bytes) {
+        if self.relay.try_send(FromRelay::Datagram(datagram)).is_ok() {
+            self.socket.wake();
+        }
+    }
 }
 
 /// Starts the media thread of a client.
 pub(crate) fn start(socket: Arc<Socket>, link: Link) -> std::io::Result<Handle> {
     let (commands, inbox) = mpsc::channel();
-    let handle = Handle { commands, socket };
+    let (relay, from_relay) = tokio::sync::mpsc::channel(FROM_RELAY);
+    let handle = Handle {
+        commands,
+        relay,
+        socket,
+    };
     let mut thread = Thread {
         link,
         inbox,
+        from_relay,
         call: None,
     };
     std::thread::Builder::new()
@@ -82,6 +109,7 @@ pub(crate) fn start(socket: Arc<Socket>, link: Link) -> std::io::Result<Handle> 
 struct Thread {
     link: Link,
     inbox: Receiver<Command>,
+    from_relay: tokio::sync::mpsc::Receiver<FromRelay>,
     call: Option<Box<ActiveCall>>,
 }
 
@@ -105,6 +133,7 @@ impl Thread {
             if let Flow::End = self.obey(clock::now()) {
                 break;
             }
+            self.listen(clock::now());
             let now = clock::now();
             if now.duration_since(next_tick) > CATCH_UP {
                 next_tick = now;
@@ -149,19 +178,29 @@ impl Thread {
                         call.end(EndReason::Left);
                     }
                 }
-                Command::Signal(message) => {
+                Command::Stop => return Flow::End,
+            }
+        }
+    }
+
+    fn listen(&mut self, now: Instant) {
+        for _ in 0..FROM_RELAY {
+            let Ok(from) = self.from_relay.try_recv() else {
+                return;
+            };
+            match from {
+                FromRelay::Signal(message) => {
                     let call = self.call.as_deref_mut();
                     let over = call.and_then(|call| call.handle_signal(now, *message, &mut self.link));
                     if let Some(reason) = over {
                         self.end(reason);
                     }
                 }
-                Command::Datagram(bytes) => self.link.handle_quic(now, &bytes, self.call.as_deref_mut()),
-                Command::Lost => {
+                FromRelay::Datagram(bytes) => self.link.handle_quic(now, &bytes, self.call.as_deref_mut()),
+                FromRelay::Lost => {
                     self.link.handle_lost();
                     self.end(EndReason::RelayLost);
                 }
-                Command::Stop => return Flow::End,
             }
         }
     }

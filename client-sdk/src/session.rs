@@ -8,6 +8,7 @@ use wzp_identity::{EXPORTER_LABEL, Identity};
 use wzp_lane::{
     Aead, Direction, LaneId, LaneNumbers, Opener, Sealer, Secret, alive::Alive, exporter_context,
 };
+use wzp_sdk_core::call::readable;
 use wzp_socket::{
     Address,
     client::{ReceivingLane, Socket},
@@ -15,6 +16,8 @@ use wzp_socket::{
     quic::{Role as Side, transport_config},
 };
 use wzp_wire::signal::{self, Hello, Kind, LaneAccept, LaneIdBytes, LaneOffer, Role, SignalMessage, Welcome};
+
+use zeroize::Zeroizing;
 
 use crate::{CertificateHash, ConnectError, Trust, trust::Verifier};
 
@@ -205,11 +208,11 @@ async fn greet(
         }
         Some(Kind::Refused(refused)) => Err(ConnectError::Refused {
             reason: refused.reason(),
-            text: refused.text,
+            text: readable(&refused.text),
         }),
         Some(Kind::Goodbye(goodbye)) => Err(ConnectError::Refused {
             reason: goodbye.reason(),
-            text: goodbye.text,
+            text: readable(&goodbye.text),
         }),
         _ => Err(ConnectError::Protocol("it answered hello with something else")),
     }
@@ -272,15 +275,15 @@ fn lane_secret(
     number: u16,
     aead: Aead,
 ) -> Result<Secret, ConnectError> {
-    let mut secret = [0; 32];
+    let mut secret = Zeroizing::new([0; 32]);
     connection
         .export_keying_material(
-            &mut secret,
+            &mut *secret,
             wzp_lane::EXPORTER_LABEL,
             &exporter_context(direction, number, aead),
         )
         .map_err(|_| ConnectError::Protocol("no exporter"))?;
-    Ok(Secret::from(secret))
+    Ok(Secret::from(*secret))
 }
 
 /// The next message; `None` at the end of the stream, however it ended.
@@ -345,7 +348,7 @@ fn closed(relay: &str, error: ConnectionError) -> ConnectError {
                 .ok()
                 .and_then(|code| signal::Reason::try_from(code.cast_signed()).ok())
                 .unwrap_or(signal::Reason::Unspecified),
-            text: String::from_utf8_lossy(&close.reason).into_owned(),
+            text: readable(&String::from_utf8_lossy(&close.reason)),
         },
         source => ConnectError::Quic {
             relay: relay.to_owned(),

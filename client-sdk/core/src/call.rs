@@ -40,6 +40,7 @@ use mix::Mixer;
 use remote::Remote;
 pub use remote::RemoteStats;
 use report::Reporter;
+pub use signal::readable;
 
 /// The largest media datagram that a call makes, in bytes.
 pub const MAX_DATAGRAM: usize = 512;
@@ -251,6 +252,8 @@ impl<C: Codecs + Clone> Call<C> {
                     let len = Datagram::MEDIA_HEADER + sealed;
                     self.counts.sent += 1;
                     self.counts.sent_bytes += len as u64;
+                    // Sealing may have handed out the key it used.
+                    self.after_group(now);
                     return Some((path, len));
                 }
                 _ => self.counts.unsealed += 1,

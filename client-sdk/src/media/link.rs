@@ -1,10 +1,10 @@
 //! The way to the relay: its lane and its QUIC datagrams, PINGs, and which of the two carries.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use quinn::Connection;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use wzp_sdk_core::carrier::{Carrier, Chooser, Preference, Why};
 use wzp_socket::{client::Socket, clock};
 use wzp_wire::{Datagram, Instant, Ping, Pong, datagram::PING_LEN, signal::SignalMessage};
@@ -15,6 +15,10 @@ use crate::session::Lane;
 /// IPv4 and UDP headers; IPv6 has 20 bytes more.
 const IPV4_UDP: u64 = 28;
 const IPV6_MORE: u64 = 20;
+/// Lane datagrams taken in a row.
+const MOST_A_TURN: usize = 256;
+/// Messages that wait for a slow relay at most: the keys of a large room, several times over.
+const BACKLOG: usize = 8_192;
 
 pub(crate) struct Link {
     socket: Arc<Socket>,
@@ -22,6 +26,7 @@ pub(crate) struct Link {
     lane: Option<Lane>,
     chooser: Chooser,
     outbox: mpsc::Sender<SignalMessage>,
+    backlog: VecDeque<SignalMessage>,
     /// Everything that lanes put on the wire and took from it, headers included.
     lane_up: u64,
     lane_down: u64,
@@ -45,6 +50,7 @@ impl Link {
             chooser: Chooser::new(now, preference, lane.is_some()),
             lane,
             outbox,
+            backlog: VecDeque::new(),
             lane_up: 0,
             lane_down: 0,
             ip_udp: IPV4_UDP + if v4 { 0 } else { IPV6_MORE },
@@ -57,6 +63,7 @@ impl Link {
     /// Waits for lane datagrams, no longer than this, and hands on whatever came.
     pub(super) fn wait(&mut self, buffer: &mut [u8], timeout: Duration, mut call: Option<&mut ActiveCall>) {
         let mut next = self.socket.recv_blocking(buffer, timeout);
+        let mut taken = 0;
         while let Some(incoming) = next {
             let packet = incoming.packet_len as u64;
             let ours = self
@@ -73,7 +80,13 @@ impl Link {
                     call.as_deref_mut(),
                 );
             }
-            next = self.socket.try_recv(buffer);
+            taken += 1;
+            // Sound and commands have their turn, however much comes.
+            next = if taken < MOST_A_TURN {
+                self.socket.try_recv(buffer)
+            } else {
+                None
+            };
         }
     }
 
@@ -130,6 +143,7 @@ impl Link {
     /// Whatever is due: PINGs and the choice of carrier.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.chooser.handle_timeout(now);
+        self.hand_over();
         let Some(lane) = &self.lane else { return };
         let due = lane.alive.ping_due(now) || lane.sealer.ping_due(now);
         if due && !self.lost && self.chooser.wants_ping(now) {
@@ -173,9 +187,22 @@ impl Link {
         }
     }
 
-    /// Queues a message to the relay; a relay that reads nothing loses it.
-    pub(super) fn signal(&self, message: SignalMessage) {
-        let _ = self.outbox.try_send(message);
+    /// Queues a message to the relay; one that reads nothing for long loses it.
+    pub(super) fn signal(&mut self, message: SignalMessage) {
+        if self.backlog.len() < BACKLOG {
+            self.backlog.push_back(message);
+        }
+        self.hand_over();
+    }
+
+    fn hand_over(&mut self) {
+        while let Some(message) = self.backlog.pop_front() {
+            match self.outbox.try_send(message) {
+                Ok(()) => {}
+                Err(TrySendError::Full(message)) => return self.backlog.push_front(message),
+                Err(TrySendError::Closed(_)) => return self.backlog.clear(),
+            }
+        }
     }
 
     pub(super) fn handle_lost(&mut self) {

@@ -11,6 +11,14 @@ use crate::{e2ee, voice::codec::Codecs};
 /// The only request of a call that gets an answer.
 const JOIN_REQUEST: u32 = 1;
 
+/// The longest text of a relay that is shown, in characters.
+const MAX_TEXT: usize = 200;
+
+/// A text of the relay as it may be shown: short, and without what a terminal would obey.
+pub fn readable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect()
+}
+
 impl<C: Codecs + Clone> Call<C> {
     /// Asks the relay to let us into the room: the first message of a call.
     pub fn join(&mut self) {
@@ -61,15 +69,15 @@ impl<C: Codecs + Clone> Call<C> {
             }
             Kind::Refused(refused) => self.events.push_back(Event::Refused {
                 reason: refused.reason(),
-                text: refused.text,
+                text: readable(&refused.text),
             }),
             Kind::Goodbye(goodbye) => self.events.push_back(Event::Refused {
                 reason: goodbye.reason(),
-                text: goodbye.text,
+                text: readable(&goodbye.text),
             }),
             Kind::Notice(notice) => self.events.push_back(Event::Notice {
                 kind: notice.kind(),
-                text: notice.text,
+                text: readable(&notice.text),
             }),
             _ => return None,
         }
