@@ -94,6 +94,12 @@ impl Policy {
                         "the grant is for somebody else",
                     ));
                 }
+                if !grant.claims().relays.is_empty() {
+                    return Err(Refusal::new(
+                        Reason::GrantInvalid,
+                        "the grant is for relays by name, and this relay has none",
+                    ));
+                }
                 Some(grant)
             }
         };
@@ -144,12 +150,15 @@ impl Entrant {
         }
     }
 
-    /// Whether the grant, where there is one, opens `room`.
+    /// Whether the grant, where there is one, opens `room` and has not expired by `unix_now` (in Unix seconds).
     ///
     /// # Errors
-    /// [`Refusal`] with `REASON_GRANT_ROOM`.
-    pub fn enter(&self, room: &RoomName) -> Result<(), Refusal> {
+    /// [`Refusal`] with `REASON_GRANT_EXPIRED` or `REASON_GRANT_ROOM`.
+    pub fn enter(&self, room: &RoomName, unix_now: u64) -> Result<(), Refusal> {
         match &self.grant {
+            Some(grant) if unix_now >= grant.claims().validity.expires.saturating_add(LEEWAY_SECS) => {
+                Err(GrantError::Expired.into())
+            }
             Some(grant) if !grant.allows_room(room.as_str()) => {
                 Err(Refusal::new(Reason::GrantRoom, "the grant is for another room"))
             }
@@ -257,7 +266,7 @@ mod tests {
     fn an_open_relay_takes_anybody_with_a_proof() {
         let room = RoomName::parse("a").unwrap();
         let entrant = admit(&Policy::Open, &identity(1), "").unwrap();
-        assert_eq!(entrant.enter(&room), Ok(()));
+        assert_eq!(entrant.enter(&room, u64::MAX), Ok(()));
         assert_eq!(entrant.preferred_sender(), None);
         let refusal = prove(&identity(1).public().to_bytes(), &[5; 32], &[0; 64]).unwrap_err();
         assert_eq!(refusal.reason, Reason::Proof);
@@ -268,9 +277,13 @@ mod tests {
         let secret = "0123456789abcdef";
         let good = token(secret, &identity(1), RoomScope::Exactly("a".into()), NOW + 100);
         let entrant = admit(&policy(), &identity(1), &good).unwrap();
-        assert_eq!(entrant.enter(&RoomName::parse("a").unwrap()), Ok(()));
+        let room = RoomName::parse("a").unwrap();
+        assert_eq!(entrant.enter(&room, NOW), Ok(()));
+        assert_eq!(entrant.enter(&room, NOW + 129), Ok(()));
+        let refusal = entrant.enter(&room, NOW + 130).unwrap_err();
+        assert_eq!(refusal.reason, Reason::GrantExpired);
         assert_eq!(entrant.preferred_sender(), SenderId::new(9));
-        let refusal = entrant.enter(&RoomName::parse("b").unwrap()).unwrap_err();
+        let refusal = entrant.enter(&RoomName::parse("b").unwrap(), NOW).unwrap_err();
         assert_eq!(refusal.reason, Reason::GrantRoom);
         let reason = |who: &Identity, grant: &str| admit(&policy(), who, grant).unwrap_err();
         assert_eq!(reason(&identity(2), &good), Reason::GrantInvalid);
@@ -280,6 +293,25 @@ mod tests {
         assert_eq!(reason(&identity(1), &expired), Reason::GrantExpired);
         let foreign = token("another secret, as long", &identity(1), RoomScope::Any, NOW + 100);
         assert_eq!(reason(&identity(1), &foreign), Reason::GrantInvalid);
+    }
+
+    #[test]
+    fn a_grant_for_relays_by_name_is_not_for_one_without() {
+        let claims = GrantClaims {
+            subject: identity(1).fingerprint(),
+            room: RoomScope::Any,
+            relays: vec!["another".to_owned()],
+            sender: None,
+            validity: Validity {
+                not_before: NOW - 100,
+                expires: NOW + 100,
+            },
+            id: String::new(),
+        };
+        let issuer = shared_secret_issuer("0123456789abcdef").unwrap();
+        let grant = issuer.issue(claims).unwrap();
+        let reason = admit(&policy(), &identity(1), &grant).unwrap_err();
+        assert_eq!(reason, Reason::GrantInvalid);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use wzp_relay_core::{
 use wzp_socket::clock;
 use wzp_wire::signal::{Hello, Join, Kind, PeerMessage, Reason, TrunkJoin};
 
-use super::unexpected;
+use super::{greeting::unix_now, unexpected};
 use crate::{
     frames,
     hall::{Delivery, Newcomer},
@@ -106,7 +106,7 @@ impl Member {
         if matches!(&self.port.seats, Seats::Member(slot) if slot.load().is_some()) {
             return Err(Refusal::new(Reason::AlreadyInRoom, "one room at a time"));
         }
-        self.entrant.enter(&join.room)?;
+        self.entrant.enter(&join.room, unix_now())?;
         let joined = self.relay.hall.join(
             &self.port,
             join.request,

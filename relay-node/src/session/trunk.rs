@@ -72,12 +72,13 @@ impl Trunk {
     }
 
     fn join(&self, join: &TrunkJoin) -> Result<(), Refusal> {
+        let unix_now = unix_now();
         let entrant = self.relay.policy.admit(Claim {
             identity_key: &join.identity_key,
             grant: &join.grant,
-            unix_now: unix_now(),
+            unix_now,
         })?;
-        entrant.enter(&join.room)?;
+        entrant.enter(&join.room, unix_now)?;
         let too_many = |wait| Refusal::for_now(Reason::TooManyJoins, "too many joins a minute", wait);
         self.relay
             .take_join(&join.identity_key, clock::now())
