@@ -56,9 +56,16 @@ impl Door {
     }
 
     /// Those who come too often have to prove their address first, which costs us nothing; then they are refused.
+    /// While many have not said who they are, everybody has to.
     fn knock(&self, relay: &Shared, incoming: Incoming) -> Option<Incoming> {
         let prefix = Prefix::of(incoming.remote_address().ip());
         let validated = incoming.remote_address_validated();
+        if !validated && incoming.may_retry() && relay.is_crowded() {
+            if incoming.retry().is_ok() {
+                relay.metrics.handshake("retry");
+            }
+            return None;
+        }
         if relay.take_handshake(prefix, validated, clock::now()) {
             return Some(incoming);
         }

@@ -7,7 +7,11 @@ use std::{
 };
 
 use anyhow::Context;
-use tokio::{sync::watch, task::JoinSet, time};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time,
+};
 use tracing::info;
 use wzp_identity::{Identity, Phrase, TrustedKeys};
 use wzp_relay_core::{
@@ -44,6 +48,9 @@ use crate::{
 /// Forwarders for QUIC datagrams; more tasks than this at once wait for each other.
 const BESIDE: usize = 2;
 
+/// Handshakes at once whose only end is a reason why not.
+const POLITE_REFUSALS: usize = 64;
+
 /// How long closed connections may take to be told so.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
@@ -61,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) upstream: Option<Upstream>,
     pub(crate) max_lanes: usize,
     pub(crate) max_rooms: usize,
+    /// For handshakes that end in a refusal.
+    pub(crate) refusals: Semaphore,
     beside: Vec<Beside>,
     gate: Mutex<Gate>,
     lifecycle: watch::Sender<Lifecycle>,
@@ -156,6 +165,7 @@ impl Relay {
             max_lanes,
             max_rooms: rooms.rooms,
             upstream: forward.map(Upstream::new),
+            refusals: Semaphore::new(POLITE_REFUSALS),
             beside: beside.collect(),
             gate: Mutex::new(Gate::new(&limits)),
             lifecycle: watch::Sender::new(Lifecycle::Serving),
@@ -315,6 +325,11 @@ impl Shared {
         buckets.take(&prefix, now).is_ok()
     }
 
+    /// So many have not said who they are that everybody has to prove the address first.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.gate().connections.is_crowded()
+    }
+
     /// Takes a join from what an identity has.
     ///
     /// # Errors
@@ -385,6 +400,14 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
+    /// Counts the connection among the probes.
+    pub(crate) fn probe(&mut self) -> Result<(), Refusal> {
+        match &mut self.admitted {
+            Some(admitted) => Ok(self.relay.gate().connections.probe(admitted)?),
+            None => Ok(()),
+        }
+    }
+
     /// Counts the connection among those of `identity`.
     pub(crate) fn identify(&mut self, identity: [u8; 32]) -> Result<(), Refusal> {
         match &mut self.admitted {

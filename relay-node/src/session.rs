@@ -135,10 +135,20 @@ pub(crate) async fn serve(relay: Arc<Shared>, door: DoorKind, known: Arc<Session
     }
 }
 
-/// Completes the handshake only to say why not: a refusal without one has no reason.
+/// Completes the handshake only to say why not: a refusal without one has no reason. As that costs a signature and
+/// the state of a connection, it is for proven addresses, and for a few at once; others are refused without a reason.
 async fn turn_away(relay: &Shared, incoming: Incoming, refusal: &Refusal, deadline: time::Instant) {
+    if !incoming.remote_address_validated() && incoming.may_retry() {
+        if incoming.retry().is_ok() {
+            relay.metrics.handshake("retry");
+        }
+        return;
+    }
     relay.metrics.refused(refusal.reason);
     relay.metrics.handshake("refused");
+    let Ok(_polite) = relay.refusals.try_acquire() else {
+        return incoming.refuse();
+    };
     let Ok(connecting) = incoming.accept() else { return };
     if let Ok(Ok(connection)) = time::timeout_at(deadline, connecting).await {
         connection.close(code(refusal.reason), refusal.text.as_bytes());

@@ -98,6 +98,11 @@ impl Prefix {
             IpAddr::V6(v6) => Self(u64::try_from(v6.to_bits() >> 72).unwrap_or_default()),
         }
     }
+
+    /// Whether it is of this very machine: 127.0.0.0/8, or the one around `::1`, where nobody else can be.
+    pub fn is_loopback(self) -> bool {
+        self.0 == 0 || self.0 >> 16 == (1 << 63 | 127 << 16) >> 16
+    }
 }
 
 #[cfg(test)]
@@ -154,5 +159,17 @@ mod tests {
         assert_eq!(prefix("2001:db8:0:100::1"), prefix("2001:db8:0:1ff::1"));
         assert_ne!(prefix("2001:db8:0:100::1"), prefix("2001:db8:0:200::1"));
         assert_ne!(prefix("::"), prefix("0.0.0.0"));
+        for text in ["127.0.0.1", "127.200.1.1", "::1", "::ffff:127.0.0.1"] {
+            assert!(prefix(text).is_loopback(), "{text}");
+        }
+        for text in [
+            "126.255.255.255",
+            "128.0.0.1",
+            "0.0.0.0",
+            "2001:db8::1",
+            "0:0:0:100::1",
+        ] {
+            assert!(!prefix(text).is_loopback(), "{text}");
+        }
     }
 }

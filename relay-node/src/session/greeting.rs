@@ -113,6 +113,9 @@ fn check(
             unix_now: unix_now(),
         })?,
     };
+    if hello.role == Role::Probe {
+        ticket.probe()?;
+    }
     ticket.identify(hello.identity_key)?;
     Ok(entrant)
 }
