@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use wzp_relay_core::{limits::Rate, stats::Counters};
+use wzp_relay_core::stats::Counters;
 use wzp_socket::{clock, relay::Sender, send::SendBatch};
 
-use crate::{media::Media, metrics::Rtts, port::Port};
+use crate::{config::Limits, media::Media, metrics::Rtts, port::Port};
 
 /// A forwarder that tasks share.
 pub(crate) struct Beside(Mutex<Parts>);
@@ -16,9 +16,9 @@ struct Parts {
 }
 
 impl Beside {
-    pub(crate) fn new(sender: &Sender, counters: Arc<Counters>, rtts: Arc<Rtts>, packet_rate: Rate) -> Self {
+    pub(crate) fn new(sender: &Sender, counters: Arc<Counters>, rtts: Arc<Rtts>, limits: &Limits) -> Self {
         Self(Mutex::new(Parts {
-            media: Media::new(counters, rtts, packet_rate),
+            media: Media::new(counters, rtts, limits),
             out: sender.batch(),
         }))
     }

@@ -213,6 +213,9 @@ pub struct Forward {
     pub certificate: Option<Fingerprint>,
 }
 
+/// A trunk may carry the packets of so many members that send as many as they may.
+const TRUNK_PACKETS: u32 = 64;
+
 /// Rates and counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -228,6 +231,10 @@ pub struct Limits {
     pub identity_joins: Rate,
     /// Media packets of one member.
     pub packets: Rate,
+    /// Media packets of one trunk.
+    pub trunk_packets: Rate,
+    /// Joins over the trunks of one identity.
+    pub trunk_joins: Rate,
     /// From the first packet of a handshake to a good Hello.
     pub unauthenticated: Duration,
 }
@@ -358,6 +365,8 @@ impl TryFrom<Args> for Config {
                 joins: Rate::per_minute(join_rate, join_rate),
                 identity_joins: Rate::per_minute(join_rate.saturating_mul(5), join_rate.saturating_mul(5)),
                 packets: Rate::new(packet_rate, packet_rate.div_ceil(2)),
+                trunk_packets: Rate::new(packet_rate * TRUNK_PACKETS, packet_rate * TRUNK_PACKETS / 2),
+                trunk_joins: Rate::new(50, 1_000),
                 unauthenticated: Duration::from_secs(5),
             },
             log: parse_log(log, log_json)?,

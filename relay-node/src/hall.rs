@@ -298,6 +298,8 @@ pub(crate) enum Delivery {
     Done,
     NotInRoom,
     NobodyThere,
+    /// The receiver has too many of others' messages to read.
+    Lost,
 }
 
 impl State {
@@ -393,8 +395,8 @@ impl State {
         let Some(receiver) = self.rooms.member(&from.room, to) else {
             return Delivery::NobodyThere;
         };
-        match &receiver.via {
-            Via::Direct(port) => port.outbox.push(frames::peer_message(from.sender, payload)),
+        let queued = match &receiver.via {
+            Via::Direct(port) => port.outbox.push_peer(frames::peer_message(from.sender, payload)),
             Via::Trunk { port, handle, .. } => {
                 let sender = self
                     .rooms
@@ -404,10 +406,10 @@ impl State {
                     return Delivery::NobodyThere;
                 };
                 port.outbox
-                    .push(frames::trunk_peer_message(sender, *handle, payload));
+                    .push_peer(frames::trunk_peer_message(sender, *handle, payload))
             }
-        }
-        Delivery::Done
+        };
+        if queued { Delivery::Done } else { Delivery::Lost }
     }
 
     /// What a relay that brings its first member into `room` has to know.

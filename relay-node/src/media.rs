@@ -25,6 +25,7 @@ use wzp_wire::{
 };
 
 use crate::{
+    config::Limits,
     metrics::Rtts,
     port::{Carrier, OutLane, Port, Seat, Seats},
     random::Nonces,
@@ -41,6 +42,7 @@ pub(crate) struct Media {
     counters: Arc<Counters>,
     rtts: Arc<Rtts>,
     packet_rate: Rate,
+    trunk_rate: Rate,
     targets: Targets,
     trunks: Trunks,
     nonces: Nonces,
@@ -57,11 +59,12 @@ enum Through<'a> {
 }
 
 impl Media {
-    pub(crate) fn new(counters: Arc<Counters>, rtts: Arc<Rtts>, packet_rate: Rate) -> Self {
+    pub(crate) fn new(counters: Arc<Counters>, rtts: Arc<Rtts>, limits: &Limits) -> Self {
         Self {
             counters,
             rtts,
-            packet_rate,
+            packet_rate: limits.packets,
+            trunk_rate: limits.trunk_packets,
             targets: Targets::with_capacity(MOST_OUTLETS),
             trunks: Trunks::default(),
             nonces: Nonces::new(),
@@ -151,10 +154,16 @@ impl Media {
     }
 
     fn trunk(&mut self, now: Instant, port: &Arc<Port>, trunk: &Trunk<'_>, out: &mut SendBatch) {
+        let count = u32::try_from(trunk.count()).unwrap_or(u32::MAX);
+        let in_rate = port.bucket.take(self.trunk_rate, now, count);
         // Taken out for the time of the call, so that a packet can be put together in it.
         let mut scratch = std::mem::take(&mut self.scratch);
         for (handle, packet) in trunk.iter() {
             self.counters.receive(Leg::Mesh, packet.len());
+            if !in_rate {
+                self.counters.discard(Dropped::Rate, 1);
+                continue;
+            }
             let seat = port.seats.find(handle);
             let Some(seat) = seat.as_ref().and_then(|seat| seat.as_ref()) else {
                 self.counters.discard(Dropped::Handle, 1);

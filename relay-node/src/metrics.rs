@@ -50,6 +50,7 @@ pub(crate) struct Metrics {
     session_ends: Family<Label, Counter>,
     refusals: Family<Label, Counter>,
     messages: Counter,
+    peer_messages_lost: Counter,
     rooms: Gauge,
     members: Gauge,
     lanes: Gauge,
@@ -134,6 +135,7 @@ impl Metrics {
             session_ends: Family::default(),
             refusals: Family::default(),
             messages: Counter::default(),
+            peer_messages_lost: Counter::default(),
             rooms: Gauge::default(),
             members: Gauge::default(),
             lanes: Gauge::default(),
@@ -189,6 +191,11 @@ impl Metrics {
             "wzp_relay_signal_messages",
             "Signalling messages received in sessions",
             self.messages.clone(),
+        );
+        r.register(
+            "wzp_relay_peer_messages_dropped",
+            "Messages from member to member that a slow reader had no room for",
+            self.peer_messages_lost.clone(),
         );
         r.register(
             "wzp_relay_rooms",
@@ -280,6 +287,10 @@ impl Metrics {
 
     pub(crate) fn message(&self) {
         self.messages.inc();
+    }
+
+    pub(crate) fn peer_message_lost(&self) {
+        self.peer_messages_lost.inc();
     }
 
     pub(crate) fn upstream(&self, connected: bool) {

@@ -26,6 +26,10 @@ const PAGE: usize = 256;
 const QUEUE_MESSAGES: usize = 4_096;
 /// Bytes that may wait for a slow reader: what a newcomer to the largest room gets at once, twice.
 const QUEUE_BYTES: usize = 4 << 20;
+/// Messages of other members that may wait besides, and their bytes. What is beyond that is lost, and costs the
+/// reader nothing else: it is not the reader who decides how much others send.
+const PEER_MESSAGES: usize = 4_096;
+const PEER_BYTES: usize = 512 << 10;
 
 /// The snapshot of a room, replaced on every change.
 pub(crate) type RoomCell = ArcSwap<FanOut<Arc<Port>>>;
@@ -180,19 +184,27 @@ impl Port {
 
 /// The sending end of a connection's signalling queue.
 pub(crate) struct Outbox {
-    queue: mpsc::Sender<Bytes>,
+    queue: mpsc::Sender<Queued>,
     shared: Arc<Shared>,
 }
 
 /// The receiving end.
 pub(crate) struct Outgoings {
-    queue: mpsc::Receiver<Bytes>,
+    queue: mpsc::Receiver<Queued>,
     shared: Arc<Shared>,
+}
+
+struct Queued {
+    frame: Bytes,
+    /// From another member.
+    peer: bool,
 }
 
 #[derive(Default)]
 struct Shared {
     waiting_bytes: AtomicUsize,
+    peer_bytes: AtomicUsize,
+    peer_messages: AtomicUsize,
     cut: OnceLock<Cut>,
     told: Notify,
 }
@@ -207,7 +219,7 @@ pub(crate) enum Cut {
 }
 
 pub(crate) fn outbox() -> (Outbox, Outgoings) {
-    let (sender, receiver) = mpsc::channel(QUEUE_MESSAGES);
+    let (sender, receiver) = mpsc::channel(QUEUE_MESSAGES + PEER_MESSAGES);
     let shared = Arc::<Shared>::default();
     let outbox = Outbox {
         queue: sender,
@@ -221,12 +233,26 @@ pub(crate) fn outbox() -> (Outbox, Outgoings) {
 }
 
 impl Outbox {
-    /// Queues a framed message. Whoever lets the queue fill up is cut off; nobody waits for it.
+    /// Queues a framed message of the relay's own. Whoever lets the queue fill up is cut off; nobody waits for it.
     pub(crate) fn push(&self, frame: Bytes) {
         let before = self.shared.waiting_bytes.fetch_add(frame.len(), Relaxed);
-        if before > QUEUE_BYTES || self.queue.try_send(frame).is_err() {
+        let queued = Queued { frame, peer: false };
+        if before > QUEUE_BYTES || self.queue.try_send(queued).is_err() {
             self.cut(Cut::SlowReader);
         }
+    }
+
+    /// Queues a framed message of another member; `false`, and it is lost, if too much of that kind waits already.
+    pub(crate) fn push_peer(&self, frame: Bytes) -> bool {
+        let len = frame.len();
+        let bytes = self.shared.peer_bytes.fetch_add(len, Relaxed);
+        let messages = self.shared.peer_messages.fetch_add(1, Relaxed);
+        let fits = bytes + len <= PEER_BYTES && messages < PEER_MESSAGES;
+        let queued = fits && self.queue.try_send(Queued { frame, peer: true }).is_ok();
+        if !queued {
+            self.shared.taken_peer(len);
+        }
+        queued
     }
 
     /// Ends the session; the first reason counts.
@@ -237,18 +263,32 @@ impl Outbox {
     }
 }
 
+impl Shared {
+    fn taken_peer(&self, len: usize) {
+        self.peer_bytes.fetch_sub(len, Relaxed);
+        self.peer_messages.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Outgoings {
     /// The next message. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
-        let frame = self.queue.recv().await?;
-        self.shared.waiting_bytes.fetch_sub(frame.len(), Relaxed);
-        Some(frame)
+        let queued = self.queue.recv().await?;
+        Some(self.taken(queued))
     }
 
     pub(crate) fn try_next(&mut self) -> Option<Bytes> {
-        let frame = self.queue.try_recv().ok()?;
-        self.shared.waiting_bytes.fetch_sub(frame.len(), Relaxed);
-        Some(frame)
+        let queued = self.queue.try_recv().ok()?;
+        Some(self.taken(queued))
+    }
+
+    fn taken(&self, Queued { frame, peer }: Queued) -> Bytes {
+        if peer {
+            self.shared.taken_peer(frame.len());
+        } else {
+            self.shared.waiting_bytes.fetch_sub(frame.len(), Relaxed);
+        }
+        frame
     }
 
     /// Resolves once the session is to end.
@@ -262,5 +302,48 @@ impl Outgoings {
                 shared.told.notified().await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_cut(outbox: &Outbox) -> bool {
+        outbox.shared.cut.get().is_some()
+    }
+
+    #[test]
+    fn messages_of_others_are_lost_and_cut_nobody_off() {
+        let (outbox, mut outgoings) = outbox();
+        let big = Bytes::from(vec![0; 64 << 10]);
+        let taken = (0..100).filter(|_| outbox.push_peer(big.clone())).count();
+        assert_eq!(taken, 8);
+        let own = Bytes::from_static(b"own");
+        outbox.push(own.clone());
+        for _ in 0..8 {
+            assert_eq!(outgoings.try_next().map(|frame| frame.len()), Some(64 << 10));
+        }
+        assert_eq!(outgoings.try_next(), Some(own.clone()));
+        let small = (0..10_000).filter(|_| outbox.push_peer(own.clone())).count();
+        assert_eq!(small, PEER_MESSAGES);
+        for _ in 0..QUEUE_MESSAGES {
+            outbox.push(own.clone());
+        }
+        assert!(!is_cut(&outbox));
+        outbox.push(own);
+        assert!(is_cut(&outbox));
+    }
+
+    #[test]
+    fn whoever_leaves_too_many_bytes_of_the_relay_is_cut_off() {
+        let (outbox, _outgoings) = outbox();
+        let big = Bytes::from(vec![0; 1 << 20]);
+        for _ in 0..5 {
+            outbox.push(big.clone());
+        }
+        assert!(!is_cut(&outbox));
+        outbox.push(big);
+        assert!(is_cut(&outbox));
     }
 }

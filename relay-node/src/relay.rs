@@ -82,6 +82,8 @@ struct Gate {
     unproven_handshakes: Buckets,
     handshakes: Buckets,
     joins: Buckets,
+    /// By the identities of relays, whoever they bring.
+    trunk_joins: Buckets,
 }
 
 /// A relay whose ports are bound.
@@ -152,7 +154,7 @@ impl Relay {
         let metrics = Arc::new(Metrics::new(&probes));
         let beside = (0..BESIDE).map(|_| {
             let counters = metrics.counters();
-            Beside::new(&main.sender(), counters, metrics.rtts(), limits.packets)
+            Beside::new(&main.sender(), counters, metrics.rtts(), &limits)
         });
         let shared = Arc::new(Shared {
             hall: Hall::new(rooms),
@@ -263,13 +265,7 @@ fn open(
 ) -> anyhow::Result<Arc<Door>> {
     let endpoint = bound.endpoint(quic::endpoint_config(secret), Some(server.clone()))?;
     let sessions = Arc::clone(bound.sessions());
-    let handler = |_| {
-        Media::new(
-            shared.metrics.counters(),
-            shared.metrics.rtts(),
-            shared.limits.packets,
-        )
-    };
+    let handler = |_| Media::new(shared.metrics.counters(), shared.metrics.rtts(), &shared.limits);
     let running = bound
         .start(&shared.lanes, handler)
         .context("cannot start the packet threads")?;
@@ -288,6 +284,7 @@ impl Gate {
             unproven_handshakes: Buckets::new(random(), limits.handshakes),
             handshakes: Buckets::new(random(), limits.handshakes),
             joins: Buckets::new(random(), limits.identity_joins),
+            trunk_joins: Buckets::new(random(), limits.trunk_joins),
         }
     }
 }
@@ -336,6 +333,14 @@ impl Shared {
     /// The time after which it may join again.
     pub(crate) fn take_join(&self, identity: &[u8; 32], now: Instant) -> Result<(), Duration> {
         self.gate().joins.take(identity, now)
+    }
+
+    /// Takes a join from what the relay `identity` may bring.
+    ///
+    /// # Errors
+    /// The time after which it may bring another.
+    pub(crate) fn take_trunk_join(&self, identity: &[u8; 32], now: Instant) -> Result<(), Duration> {
+        self.gate().trunk_joins.take(identity, now)
     }
 
     /// The forwarder for QUIC datagrams of `port`.

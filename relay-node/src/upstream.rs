@@ -17,7 +17,7 @@ use wzp_wire::signal::{
 use crate::{
     config::Forward,
     frames,
-    hall::{Hall, Newcomer},
+    hall::{Delivery, Hall, Newcomer},
     outbound::{Backoff, Call, Caller},
     port::{Cut, Port, Seats},
     relay::Shared,
@@ -165,7 +165,10 @@ fn handle(relay: &Shared, port: &Arc<Port>, kind: Kind) -> Result<(), Refusal> {
         }
         Kind::TrunkPeerMessage(message) => {
             let TrunkPeerMessage { from, to, payload } = message.try_into()?;
-            relay.hall.trunk_peer_message(port, from, to, payload.into_vec());
+            let delivery = relay.hall.trunk_peer_message(port, from, to, payload.into_vec());
+            if delivery == Delivery::Lost {
+                relay.metrics.peer_message_lost();
+            }
         }
         Kind::TrunkRefused(refused) => {
             let reason = refused.reason();

@@ -63,6 +63,7 @@ impl Member {
                 {
                     // Whoever it was for may just have left.
                     Delivery::Done | Delivery::NobodyThere => {}
+                    Delivery::Lost => self.relay.metrics.peer_message_lost(),
                     Delivery::NotInRoom => {
                         self.refuse(
                             0,

@@ -13,7 +13,12 @@ use wzp_socket::clock;
 use wzp_wire::signal::{Kind, Reason, TrunkJoin, TrunkPeerMessage};
 
 use super::{code, greeting::unix_now, unexpected};
-use crate::{frames, hall::Newcomer, port::Port, relay::Shared};
+use crate::{
+    frames,
+    hall::{Delivery, Newcomer},
+    port::Port,
+    relay::Shared,
+};
 
 /// How long the members behind a broken trunk stay seated.
 const TRUNK_GRACE: Duration = Duration::from_secs(15);
@@ -49,9 +54,13 @@ impl Trunk {
             }
             Kind::TrunkPeerMessage(message) => {
                 let TrunkPeerMessage { from, to, payload } = message.try_into()?;
-                self.relay
+                let delivery = self
+                    .relay
                     .hall
                     .trunk_peer_message(&self.port, from, to, payload.into_vec());
+                if delivery == Delivery::Lost {
+                    self.relay.metrics.peer_message_lost();
+                }
             }
             _ => return Err(unexpected()),
         }
@@ -72,6 +81,15 @@ impl Trunk {
     }
 
     fn join(&self, join: &TrunkJoin) -> Result<(), Refusal> {
+        let now = clock::now();
+        // Before anything that costs: whom a trunk brings may be made up.
+        self.relay.take_trunk_join(&self.port.peer, now).map_err(|wait| {
+            Refusal::for_now(
+                Reason::TooManyJoins,
+                "too many joins a second over this trunk",
+                wait,
+            )
+        })?;
         let unix_now = unix_now();
         let entrant = self.relay.policy.admit(Claim {
             identity_key: &join.identity_key,
@@ -80,9 +98,7 @@ impl Trunk {
         })?;
         entrant.enter(&join.room, unix_now)?;
         let too_many = |wait| Refusal::for_now(Reason::TooManyJoins, "too many joins a minute", wait);
-        self.relay
-            .take_join(&join.identity_key, clock::now())
-            .map_err(too_many)?;
+        self.relay.take_join(&join.identity_key, now).map_err(too_many)?;
         let newcomer = Newcomer {
             room: &join.room,
             announcement: &join.announcement,

@@ -198,6 +198,76 @@ async fn connections_are_counted_by_network_and_by_identity() {
         refused(&relay, Options::default()).await,
         code(Reason::TooManyConnections)
     );
+    // The reason costs a handshake: it is for who has proven the address.
+    assert_eq!(
+        relay.metric("wzp_relay_handshakes_total{result=\"retry\"}").await,
+        1.0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_many_have_said_nothing_everybody_proves_the_address() {
+    let relay = Server::start_changed("127.0.0.1:0", &[], |config| {
+        config.limits.connections.pending = 20;
+    })
+    .await;
+    let retries = "wzp_relay_handshakes_total{result=\"retry\"}";
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        let (socket, connection) = connect(relay.address).await;
+        silent.push((socket, connection.unwrap()));
+    }
+    assert_eq!(relay.metric(retries).await, 0.0);
+    let mut client = Client::start(relay.address).await;
+    client.join("room").await;
+    assert_eq!(relay.metric(retries).await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grant_that_expires_during_the_session_opens_nothing_more() {
+    let relay = Server::start(&["--secret", SECRET]).await;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    let options = Options {
+        secret: Some(SECRET),
+        // 30 s are forgiven.
+        grant_expires: now.as_secs() - 26,
+        ..Options::default()
+    };
+    let mut client = Client::start_with(relay.address, options).await.unwrap();
+    client.join("room").await;
+    client.send(Kind::Leave(proto::Leave {})).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(client.join_as("room", false).await, Err(Reason::GrantExpired));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn probes_have_a_count_of_their_own() {
+    let relay = Server::start_changed("127.0.0.1:0", &[], |config| {
+        config.limits.connections.probes = 1;
+    })
+    .await;
+    let probe = || Options {
+        role: Role::Probe,
+        ..Options::default()
+    };
+    let first = Client::start_with(relay.address, probe()).await.unwrap();
+    assert_eq!(
+        refused(&relay, probe()).await,
+        Refused::Message(Reason::TooManyConnections)
+    );
+    Client::start(relay.address).await.join("room").await;
+    drop(first);
+    relay
+        .until("wzp_relay_sessions{role=\"probe\"}", |open| open == 0.0)
+        .await;
+    soon("room for a probe", async {
+        while Client::start_with(relay.address, probe()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

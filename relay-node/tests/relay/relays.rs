@@ -272,6 +272,38 @@ fn trunk_join(handle: u32) -> Kind {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn to_be_a_relay_is_no_way_around_the_limits() {
+    let up = Server::start(&["--packet-rate", "10"]).await;
+    let relay = Options {
+        role: Role::Relay,
+        ..Options::default()
+    };
+    let mut trunk = Client::start_with(up.address, relay).await.unwrap();
+    // 640 a second.
+    let mut datagram = vec![2, 1, 0, 3, 0, 40];
+    datagram.extend(packet(1));
+    for n in 0..5_000 {
+        trunk.send_datagram(&datagram);
+        if n % 50 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    up.until("wzp_relay_packets_dropped_total{reason=\"rate\"}", |n| n > 500.0)
+        .await;
+    for _ in 0..1_500 {
+        trunk.send(trunk_join(3)).await;
+    }
+    let over_this_trunk = |kind| match kind {
+        Kind::TrunkRefused(refused) if refused.text.contains("over this trunk") => Some(refused.reason()),
+        _ => None,
+    };
+    assert_eq!(
+        trunk.wait_for("too many joins", over_this_trunk).await,
+        Reason::TooManyJoins
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_behind_a_trunk_that_breaks_stay_who_they_are() {
     let up = Server::start(&[]).await;
     let mut above = Client::start(up.address).await;

@@ -29,6 +29,11 @@ impl Server {
     }
 
     pub(crate) async fn start_at(listen: &str, args: &[&str]) -> Self {
+        Self::start_changed(listen, args, |_| {}).await
+    }
+
+    /// With a configuration that no argument makes.
+    pub(crate) async fn start_changed(listen: &str, args: &[&str], change: impl Fn(&mut Config)) -> Self {
         let fixed = [
             "wzp-relay",
             "--listen",
@@ -38,7 +43,12 @@ impl Server {
             "--io-threads",
             "2",
         ];
-        let config = || Config::try_from(Args::try_parse_from(fixed.iter().chain(args)).unwrap()).unwrap();
+        let config = || {
+            let args = Args::try_parse_from(fixed.iter().chain(args)).unwrap();
+            let mut config = Config::try_from(args).unwrap();
+            change(&mut config);
+            config
+        };
         let mut every = tokio::time::interval(Duration::from_millis(20));
         // The port of a relay that was just stopped is free within a moment.
         let relay = soon("a free port", async {
