@@ -221,6 +221,8 @@ const TRUNK_PACKETS: u32 = 64;
 pub struct Limits {
     /// Connections at once.
     pub connections: ConnectionsConfig,
+    /// Handshakes at once whose only end is a reason why not.
+    pub polite_refusals: usize,
     /// Handshakes of one prefix.
     pub handshakes: Rate,
     /// Signalling messages of one connection.
@@ -360,6 +362,7 @@ impl TryFrom<Args> for Config {
             rooms,
             limits: Limits {
                 connections,
+                polite_refusals: 64,
                 handshakes: Rate::new(handshakes_per_prefix, handshakes_per_prefix.saturating_mul(5)),
                 messages: Rate::new(message_rate, message_rate.saturating_mul(10)),
                 joins: Rate::per_minute(join_rate, join_rate),

@@ -48,9 +48,6 @@ use crate::{
 /// Forwarders for QUIC datagrams; more tasks than this at once wait for each other.
 const BESIDE: usize = 2;
 
-/// Handshakes at once whose only end is a reason why not.
-const POLITE_REFUSALS: usize = 64;
-
 /// How long closed connections may take to be told so.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
@@ -167,7 +164,7 @@ impl Relay {
             max_lanes,
             max_rooms: rooms.rooms,
             upstream: forward.map(Upstream::new),
-            refusals: Semaphore::new(POLITE_REFUSALS),
+            refusals: Semaphore::new(limits.polite_refusals),
             beside: beside.collect(),
             gate: Mutex::new(Gate::new(&limits)),
             lifecycle: watch::Sender::new(Lifecycle::Serving),

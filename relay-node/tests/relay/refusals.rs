@@ -206,6 +206,24 @@ async fn connections_are_counted_by_network_and_by_identity() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reasons_are_given_to_so_many_at_once_and_no_more() {
+    let relay = Server::start_changed("127.0.0.1:0", &["--max-connections", "1"], |config| {
+        config.limits.polite_refusals = 0;
+    })
+    .await;
+    let _first = Client::start(relay.address).await;
+    let (_socket, connection) = connect(relay.address).await;
+    // By QUIC itself, before a handshake.
+    let error = connection.err().unwrap();
+    assert!(
+        matches!(error, quinn::ConnectionError::ConnectionClosed(_)),
+        "{error}"
+    );
+    let refused = "wzp_relay_refusals_total{reason=\"too_many_connections\"}";
+    assert_eq!(relay.metric(refused).await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_many_have_said_nothing_everybody_proves_the_address() {
     let relay = Server::start_changed("127.0.0.1:0", &[], |config| {
         config.limits.connections.pending = 20;
