@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-30}
-CARGO_FUZZ_VERSION=0.13.1
+CARGO_FUZZ_VERSION=0.13.2
 if ! cargo fuzz --version >/dev/null 2>&1; then
     echo "fuzz: building cargo-fuzz $CARGO_FUZZ_VERSION (once)"
     cargo install --quiet --locked "cargo-fuzz@$CARGO_FUZZ_VERSION"
