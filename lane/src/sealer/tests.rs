@@ -267,6 +267,7 @@ fn threads_never_share_a_nonce_across_key_changes() {
         let work = || {
             let mut sealed = Vec::with_capacity(per_thread);
             let mut buf = [0; 24];
+            let mut refused = 0;
             while sealed.len() < per_thread {
                 buf[5..7].copy_from_slice(b"xx");
                 match sealer.seal_ping(NOW, &mut buf, 2, false) {
@@ -274,7 +275,13 @@ fn threads_never_share_a_nonce_across_key_changes() {
                         sealed.push((counter, buf[..len].to_vec()));
                         sealer.confirm(counter);
                     }
-                    Err(error) => assert_eq!(error, SealError::NoKey),
+                    // A thread that was held up between its looks at the counters; the next try is another one.
+                    Err(SealError::NoKey | SealError::Unconfirmed) => refused += 1,
+                    Err(error) => panic!("{error}"),
+                }
+                assert!(refused < 1_000 * per_thread, "the lane does not come back");
+                if refused > 0 && refused % 1_000 == 0 {
+                    std::thread::yield_now();
                 }
             }
             sealed
