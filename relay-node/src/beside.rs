@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use wzp_relay_core::stats::Counters;
+use wzp_relay_core::{overload::Overload, stats::Counters};
 use wzp_socket::{clock, relay::Sender, send::SendBatch};
 
 use crate::{config::Limits, media::Media, metrics::Rtts, port::Port};
@@ -16,9 +16,15 @@ struct Parts {
 }
 
 impl Beside {
-    pub(crate) fn new(sender: &Sender, counters: Arc<Counters>, rtts: Arc<Rtts>, limits: &Limits) -> Self {
+    pub(crate) fn new(
+        sender: &Sender,
+        counters: Arc<Counters>,
+        rtts: Arc<Rtts>,
+        overload: Arc<Overload>,
+        limits: &Limits,
+    ) -> Self {
         Self(Mutex::new(Parts {
-            media: Media::new(counters, rtts, limits),
+            media: Media::new(counters, rtts, overload, limits),
             out: sender.batch(),
         }))
     }

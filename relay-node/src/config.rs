@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use wzp_identity::{GrantKey, shared_secret_issuer};
-use wzp_relay_core::{limits::ConnectionsConfig, limits::Rate, rooms, speakers, trunk::Side};
+use wzp_relay_core::{limits::ConnectionsConfig, limits::Rate, overload, rooms, speakers, trunk::Side};
 
 pub use target::{Fingerprint, Target};
 
@@ -239,6 +239,8 @@ pub struct Limits {
     pub trunk_joins: Rate,
     /// From the first packet of a handshake to a good Hello.
     pub unauthenticated: Duration,
+    /// When less is forwarded and nobody taken in.
+    pub overload: overload::Config,
 }
 
 /// What to log, and how.
@@ -371,6 +373,7 @@ impl TryFrom<Args> for Config {
                 trunk_packets: Rate::new(packet_rate * TRUNK_PACKETS, packet_rate * TRUNK_PACKETS / 2),
                 trunk_joins: Rate::new(50, 1_000),
                 unauthenticated: Duration::from_secs(5),
+                overload: overload::Config::default(),
             },
             log: parse_log(log, log_json)?,
         })

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use wzp_relay_core::{
     Heard, NotForwarded, Targets, To, forward,
     limits::Rate,
+    overload::{Overload, Turn, Watch},
     probe::wrapping_us,
     stats::{Counters, Dropped, Leg},
 };
@@ -41,6 +42,8 @@ const MOST_OUTLETS: usize = 11_000;
 pub(crate) struct Media {
     counters: Arc<Counters>,
     rtts: Arc<Rtts>,
+    overload: Arc<Overload>,
+    watch: Watch,
     packet_rate: Rate,
     trunk_rate: Rate,
     targets: Targets,
@@ -59,10 +62,17 @@ enum Through<'a> {
 }
 
 impl Media {
-    pub(crate) fn new(counters: Arc<Counters>, rtts: Arc<Rtts>, limits: &Limits) -> Self {
+    pub(crate) fn new(
+        counters: Arc<Counters>,
+        rtts: Arc<Rtts>,
+        overload: Arc<Overload>,
+        limits: &Limits,
+    ) -> Self {
         Self {
             counters,
             rtts,
+            overload,
+            watch: Watch::default(),
             packet_rate: limits.packets,
             trunk_rate: limits.trunk_packets,
             targets: Targets::with_capacity(MOST_OUTLETS),
@@ -189,10 +199,18 @@ impl Media {
             return self.counters.discard(Dropped::Decode, 1);
         };
         let fan_out = seat.cell.load();
-        match forward(&fan_out, seat.sender, heard, now, &mut self.targets) {
+        match forward(
+            &fan_out,
+            seat.sender,
+            heard,
+            now,
+            self.overload.shed(),
+            &mut self.targets,
+        ) {
             Ok(()) => {}
             Err(NotForwarded::UnknownSender) => return self.counters.discard(Dropped::NoRoom, 1),
             Err(NotForwarded::NotLoudest) => return self.counters.held_back.add(1),
+            Err(NotForwarded::Shed) => return self.counters.discard(Dropped::Overload, 1),
         }
         let handle = fan_out.source(seat.sender).and_then(|source| source.handle);
         let mut round = Round {
@@ -290,7 +308,12 @@ impl Handler<Arc<Port>> for Media {
         self.dispatch(now, port, Through::Lane(arrival), datagram, out);
     }
 
-    fn tick(&mut self, now: Instant, _load: Load, out: &mut SendBatch) {
+    fn tick(&mut self, now: Instant, load: Load, out: &mut SendBatch) {
+        let turn = Turn {
+            full_batches_in_a_row: load.full_batches_in_a_row,
+            kernel_dropped: load.kernel_dropped,
+        };
+        self.watch.handle_turn(now, turn, &self.overload);
         self.counters.ticks.add(1);
         self.finish(now, out);
     }

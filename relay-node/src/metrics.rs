@@ -56,6 +56,7 @@ pub(crate) struct Metrics {
     lanes: Gauge,
     load: Family<Label, Ratio>,
     state: Family<Label, Gauge>,
+    overload: Gauge,
     upstream: Gauge,
     quality: Quality,
     probes: Probes,
@@ -141,6 +142,7 @@ impl Metrics {
             lanes: Gauge::default(),
             load: Family::default(),
             state: Family::default(),
+            overload: Gauge::default(),
             upstream: Gauge::default(),
             quality: Quality::new(),
             probes: Probes::default(),
@@ -217,6 +219,11 @@ impl Metrics {
             "wzp_relay_state",
             "1 for the state the relay is in",
             self.state.clone(),
+        );
+        r.register(
+            "wzp_relay_overload_level",
+            "How much is shed because the packet loops cannot keep up, 0 to 3",
+            self.overload.clone(),
         );
         r.register(
             "wzp_relay_upstream_connected",
@@ -325,6 +332,7 @@ impl Metrics {
         self.rooms.set(gauge(occupancy.rooms));
         self.members.set(gauge(occupancy.members));
         self.lanes.set(gauge(lanes));
+        self.overload.set(relay.overload.shed().level().into());
         let lane_load = lanes as f64 / relay.max_lanes.max(1) as f64;
         let room_load = occupancy.rooms as f64 / relay.max_rooms.max(1) as f64;
         let loads = [("conns", connections), ("lanes", lane_load), ("rooms", room_load)];

@@ -18,6 +18,7 @@ use wzp_relay_core::{
     admission::{Policy, Refusal},
     lifecycle::Lifecycle,
     limits::{Admitted, Buckets, Connections, Prefix},
+    overload::Overload,
     stats::Counters,
 };
 use wzp_socket::{
@@ -65,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) upstream: Option<Upstream>,
     pub(crate) max_lanes: usize,
     pub(crate) max_rooms: usize,
+    /// Whether the packet loops keep up.
+    pub(crate) overload: Arc<Overload>,
     /// For handshakes that end in a refusal.
     pub(crate) refusals: Semaphore,
     beside: Vec<Beside>,
@@ -149,9 +152,16 @@ impl Relay {
             }
         };
         let metrics = Arc::new(Metrics::new(&probes));
+        let overload = Arc::new(Overload::new(limits.overload));
         let beside = (0..BESIDE).map(|_| {
             let counters = metrics.counters();
-            Beside::new(&main.sender(), counters, metrics.rtts(), &limits)
+            Beside::new(
+                &main.sender(),
+                counters,
+                metrics.rtts(),
+                Arc::clone(&overload),
+                &limits,
+            )
         });
         let shared = Arc::new(Shared {
             hall: Hall::new(rooms),
@@ -164,6 +174,7 @@ impl Relay {
             max_lanes,
             max_rooms: rooms.rooms,
             upstream: forward.map(Upstream::new),
+            overload: Arc::clone(&overload),
             refusals: Semaphore::new(limits.polite_refusals),
             beside: beside.collect(),
             gate: Mutex::new(Gate::new(&limits)),
@@ -262,7 +273,10 @@ fn open(
 ) -> anyhow::Result<Arc<Door>> {
     let endpoint = bound.endpoint(quic::endpoint_config(secret), Some(server.clone()))?;
     let sessions = Arc::clone(bound.sessions());
-    let handler = |_| Media::new(shared.metrics.counters(), shared.metrics.rtts(), &shared.limits);
+    let handler = |_| {
+        let (counters, rtts) = (shared.metrics.counters(), shared.metrics.rtts());
+        Media::new(counters, rtts, Arc::clone(&shared.overload), &shared.limits)
+    };
     let running = bound
         .start(&shared.lanes, handler)
         .context("cannot start the packet threads")?;
@@ -322,6 +336,22 @@ impl Shared {
     /// So many have not said who they are that everybody has to prove the address first.
     pub(crate) fn is_crowded(&self) -> bool {
         self.gate().connections.is_crowded()
+    }
+
+    /// Whether there is time for newcomers.
+    ///
+    /// # Errors
+    /// [`Refusal`] with `REASON_OVERLOADED`.
+    pub(crate) fn keeps_up(&self) -> Result<(), Refusal> {
+        if self.overload.shed().admits() {
+            return Ok(());
+        }
+        let text = "the relay is overloaded and takes nobody for now; try another one, or again";
+        Err(Refusal::for_now(
+            Reason::Overloaded,
+            text,
+            self.overload.retry_after(),
+        ))
     }
 
     /// Takes a join from what an identity has.

@@ -13,6 +13,7 @@ pub struct FanOut<P> {
     sources: Box<[Source]>,
     outlets: Box<[Outlet<P>]>,
     speakers: Option<Arc<Speakers>>,
+    is_large: bool,
 }
 
 /// A member as a sender.
@@ -53,19 +54,22 @@ impl<P> FanOut<P> {
             sources: Box::default(),
             outlets: Box::default(),
             speakers: None,
+            is_large: false,
         }
     }
 
     pub(crate) fn new(
         mut sources: Vec<Source>,
         outlets: Vec<Outlet<P>>,
-        speakers: Option<Arc<Speakers>>,
+        speakers: Arc<Speakers>,
+        is_large: bool,
     ) -> Self {
         sources.sort_unstable_by_key(|source| source.sender);
         Self {
             sources: sources.into_boxed_slice(),
             outlets: outlets.into_boxed_slice(),
-            speakers,
+            speakers: Some(speakers),
+            is_large,
         }
     }
 
@@ -95,5 +99,10 @@ impl<P> FanOut<P> {
 
     pub(crate) fn speakers(&self) -> Option<&Speakers> {
         self.speakers.as_deref()
+    }
+
+    /// Only the loudest are forwarded here, whether load is shed or not.
+    pub(crate) fn is_large(&self) -> bool {
+        self.is_large
     }
 }

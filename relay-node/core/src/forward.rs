@@ -2,7 +2,7 @@
 
 use wzp_wire::{Instant, Level, SenderId, clear_level};
 
-use crate::FanOut;
+use crate::{FanOut, overload::Shed};
 
 /// First byte of a full header: mini flag and kind bits, and their value for comfort noise (`docs/wire.md`).
 const KIND_MASK: u8 = 0x98;
@@ -41,6 +41,9 @@ pub enum NotForwarded {
     /// Others are louder in a room where only the loudest are forwarded.
     #[error("sender is not among the loudest")]
     NotLoudest,
+    /// As [`Self::NotLoudest`], in a room that forwards fewer than it would otherwise.
+    #[error("sender is not among the few who are heard while the relay is overloaded")]
+    Shed,
 }
 
 /// Indices of outlets, in a buffer that is used again for every packet.
@@ -71,14 +74,22 @@ pub fn forward<P>(
     from: SenderId,
     heard: Heard,
     now: Instant,
+    shed: Shed,
     targets: &mut Targets,
 ) -> Result<(), NotForwarded> {
     targets.0.clear();
     let source = fan_out.source(from).ok_or(NotForwarded::UnknownSender)?;
+    let is_large = fan_out.is_large();
     if let Some(speakers) = fan_out.speakers()
-        && !speakers.admit(from, heard, now)
+        && let Some(floors) = shed.loudest(is_large, speakers.loudest())
+        && !speakers.admit(from, heard, now, floors)
     {
-        return Err(NotForwarded::NotLoudest);
+        let by_design = is_large && !shed.narrows_large();
+        return Err(if by_design {
+            NotForwarded::NotLoudest
+        } else {
+            NotForwarded::Shed
+        });
     }
     let own = (!source.echo).then_some(source.outlet);
     let outlets = 0..fan_out.outlet_count();

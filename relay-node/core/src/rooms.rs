@@ -363,7 +363,7 @@ impl<P: Clone> Room<P> {
                 handle: member.handle,
             })
         });
-        let speakers = (self.members.len() > above).then(|| Arc::clone(&self.speakers));
-        FanOut::new(sources.collect(), outlets, speakers)
+        let is_large = self.members.len() > above;
+        FanOut::new(sources.collect(), outlets, Arc::clone(&self.speakers), is_large)
     }
 }

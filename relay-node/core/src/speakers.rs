@@ -7,6 +7,8 @@
 //!      └──────────────────── 300 ms later ◀──── leaving, still heard ◀───────┘
 //! ```
 //!
+//! While the relay sheds load the floors behind the first few are out of use, and every room has this table.
+//!
 //! The tables have a fixed size and are shared by every snapshot of a room, so that a membership change does not
 //! silence anybody. Words are swapped whole: a lost race costs one packet's update, never a wrong word.
 
@@ -54,29 +56,36 @@ impl Speakers {
         }
     }
 
-    /// Whether a packet of `from` is forwarded; takes a floor for it where that is due.
+    /// How many floors there are.
+    pub fn loudest(&self) -> usize {
+        self.floors.len()
+    }
+
+    /// Whether a packet of `from` is forwarded while the first `floors` floors are in use; takes one for it where that
+    /// is due.
     ///
     /// Comfort noise and silence never take a floor. A sender that has one keeps it through them until another wants
     /// it, so that receivers get the noise that belongs to whoever spoke last.
-    pub fn admit(&self, from: SenderId, heard: Heard, now: Instant) -> bool {
+    pub fn admit(&self, from: SenderId, heard: Heard, now: Instant, floors: usize) -> bool {
         let now_ms = millis(now);
-        if self.keeps_floor(from, heard, now_ms) {
+        if self.keeps_floor(from, heard, now_ms, floors) {
             return true;
         }
-        if heard.speaks() && self.takes_floor(from, heard.level, now_ms) {
+        if heard.speaks() && self.takes_floor(from, heard.level, now_ms, floors) {
             return true;
         }
         let leaving = self
             .leaving
             .iter()
+            .take(floors)
             .filter_map(|word| Floor::unpack(word.load(Relaxed)));
         leaving
             .into_iter()
             .any(|floor| floor.sender == from && !floor.is_stale(now_ms))
     }
 
-    fn keeps_floor(&self, from: SenderId, heard: Heard, now_ms: u64) -> bool {
-        for word in &self.floors {
+    fn keeps_floor(&self, from: SenderId, heard: Heard, now_ms: u64, floors: usize) -> bool {
+        for word in self.floors.iter().take(floors) {
             let old = word.load(Relaxed);
             let Some(floor) = Floor::unpack(old).filter(|floor| floor.sender == from) else {
                 continue;
@@ -96,11 +105,12 @@ impl Speakers {
         false
     }
 
-    fn takes_floor(&self, from: SenderId, level: Level, now_ms: u64) -> bool {
+    fn takes_floor(&self, from: SenderId, level: Level, now_ms: u64, floors: usize) -> bool {
         let strength = |word: u64| Floor::unpack(word).map_or(0, |floor| floor.strength(now_ms));
         let words = self
             .floors
             .iter()
+            .take(floors)
             .zip(&self.leaving)
             .map(|(floor, leaving)| (floor, floor.load(Relaxed), leaving));
         let Some((floor, old, leaving)) = words.min_by_key(|&(_, word, _)| strength(word)) else {
@@ -203,7 +213,7 @@ mod tests {
         for ms in (from..to).step_by(20) {
             heard = levels
                 .iter()
-                .filter(|&&(id, level)| speakers.admit(sender(id), speech(level), at(ms)))
+                .filter(|&&(id, level)| speakers.admit(sender(id), speech(level), at(ms), 3))
                 .map(|&(id, _)| id)
                 .collect();
         }
@@ -220,42 +230,42 @@ mod tests {
     #[test]
     fn the_overtaken_is_heard_for_300_ms_more_and_not_longer() {
         let speakers = Speakers::new(1);
-        assert!(speakers.admit(sender(1), speech(5), at(0)));
-        assert!(speakers.admit(sender(2), speech(9), at(100)));
+        assert!(speakers.admit(sender(1), speech(5), at(0), 3));
+        assert!(speakers.admit(sender(2), speech(9), at(100), 3));
         for ms in (100..400).step_by(20) {
-            assert!(speakers.admit(sender(2), speech(9), at(ms)));
-            assert!(speakers.admit(sender(1), speech(5), at(ms)), "{ms}");
+            assert!(speakers.admit(sender(2), speech(9), at(ms), 3));
+            assert!(speakers.admit(sender(1), speech(5), at(ms), 3), "{ms}");
         }
-        assert!(!speakers.admit(sender(1), speech(5), at(400)));
+        assert!(!speakers.admit(sender(1), speech(5), at(400), 3));
     }
 
     #[test]
     fn a_pause_shorter_than_the_hang_over_keeps_the_floor() {
         let speakers = Speakers::new(1);
-        assert!(speakers.admit(sender(1), speech(9), at(0)));
-        assert!(!speakers.admit(sender(2), speech(8), at(299)));
-        assert!(speakers.admit(sender(2), speech(1), at(300)));
+        assert!(speakers.admit(sender(1), speech(9), at(0), 3));
+        assert!(!speakers.admit(sender(2), speech(8), at(299), 3));
+        assert!(speakers.admit(sender(2), speech(1), at(300), 3));
     }
 
     #[test]
     fn comfort_noise_and_silence_take_no_floor_but_follow_whoever_has_it() {
         let speakers = Speakers::new(1);
-        assert!(!speakers.admit(sender(1), NOISE, at(0)));
-        assert!(!speakers.admit(sender(1), speech(0), at(0)));
-        assert!(speakers.admit(sender(1), speech(4), at(20)));
-        assert!(speakers.admit(sender(1), NOISE, at(1_000)));
-        assert!(speakers.admit(sender(2), speech(1), at(1_020)));
-        assert!(!speakers.admit(sender(1), NOISE, at(1_040)));
+        assert!(!speakers.admit(sender(1), NOISE, at(0), 3));
+        assert!(!speakers.admit(sender(1), speech(0), at(0), 3));
+        assert!(speakers.admit(sender(1), speech(4), at(20), 3));
+        assert!(speakers.admit(sender(1), NOISE, at(1_000), 3));
+        assert!(speakers.admit(sender(2), speech(1), at(1_020), 3));
+        assert!(!speakers.admit(sender(1), NOISE, at(1_040), 3));
     }
 
     #[test]
     fn noise_of_a_holder_does_not_defend_its_floor() {
         let speakers = Speakers::new(1);
-        assert!(speakers.admit(sender(1), speech(15), at(0)));
+        assert!(speakers.admit(sender(1), speech(15), at(0), 3));
         for ms in (20..300).step_by(20) {
-            assert!(speakers.admit(sender(1), NOISE, at(ms)));
+            assert!(speakers.admit(sender(1), NOISE, at(ms), 3));
         }
-        assert!(speakers.admit(sender(2), speech(1), at(300)));
+        assert!(speakers.admit(sender(2), speech(1), at(300), 3));
     }
 
     #[test]
@@ -263,15 +273,35 @@ mod tests {
         let speakers = Speakers::new(3);
         for id in 1..=1_000u16 {
             let level = 1 + (id % 15) as u8;
-            speakers.admit(sender(id), speech(level), at(u64::from(id)));
+            speakers.admit(sender(id), speech(level), at(u64::from(id)), 3);
         }
         let silent = Heard {
             level: Level::SILENCE,
             comfort_noise: true,
         };
         let heard = (1..=1_000)
-            .filter(|&id| speakers.admit(sender(id), silent, at(1_001)))
+            .filter(|&id| speakers.admit(sender(id), silent, at(1_001), 3))
             .count();
         assert!(heard <= 6, "{heard}");
+    }
+
+    #[test]
+    fn narrowing_silences_at_once_and_widening_lets_them_speak_again() {
+        let speakers = Speakers::new(3);
+        let levels: Vec<_> = (1..=5).map(|id| (id, id as u8)).collect();
+        rounds(&speakers, &levels, 0, 1_000);
+        let heard = |floors, ms| {
+            let admitted =
+                |&&(id, level): &&(u16, u8)| speakers.admit(sender(id), speech(level), at(ms), floors);
+            levels.iter().filter(admitted).count()
+        };
+        let narrowed: Vec<_> = (1_000..1_400).step_by(20).map(|ms| heard(1, ms)).collect();
+        assert!(narrowed.iter().all(|&heard| heard <= 2), "{narrowed:?}");
+        assert_eq!(narrowed.last(), Some(&1));
+        assert!(speakers.admit(sender(5), speech(5), at(1_400), 1));
+        assert_eq!(
+            rounds(&speakers, &levels, 1_400, 2_400),
+            BTreeSet::from([3, 4, 5])
+        );
     }
 }

@@ -17,6 +17,8 @@ pub enum Dropped {
     Sender,
     /// The connection sends more packets than it may.
     Rate,
+    /// The relay is overloaded and others in the room are louder.
+    Overload,
     /// A trunk carries a handle that stands for nobody.
     Handle,
     /// The receiver's lane waits for a PONG, or has been silent for 5 s.
@@ -31,11 +33,12 @@ pub enum Dropped {
 
 impl Dropped {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Decode,
         Self::NoRoom,
         Self::Sender,
         Self::Rate,
+        Self::Overload,
         Self::Handle,
         Self::Silent,
         Self::TooLarge,
@@ -50,6 +53,7 @@ impl Dropped {
             Self::NoRoom => "no_room",
             Self::Sender => "sender",
             Self::Rate => "rate",
+            Self::Overload => "overload",
             Self::Handle => "no_route",
             Self::Silent => "silent",
             Self::TooLarge => "too_large",

@@ -10,6 +10,7 @@ use rand_core::{TryRng, utils};
 use wzp_relay_core::{
     FanOut, Heard, Rooms, Targets, forward,
     limits::{Rate, SharedBucket},
+    overload::Shed,
     rooms::{Config, Member, TrunkId, Via},
     stats::{Counters, Leg},
 };
@@ -88,8 +89,9 @@ fn forwarding_allocates_nothing() {
             let sender = senders[tick as usize % senders.len()];
             let packet = [0x85, (tick % 16) as u8 * 16, 0, 1];
             let heard = Heard::read(&packet).unwrap();
+            let shed = if tick % 2 == 0 { Shed::NOTHING } else { Shed::MOST };
             let allowed = bucket.take(rate, now, 1);
-            if allowed && forward(&fan_out, sender, heard, now, &mut targets).is_ok() {
+            if allowed && forward(&fan_out, sender, heard, now, shed, &mut targets).is_ok() {
                 copies += targets.as_slice().len();
                 counters.send(Leg::Client, targets.as_slice().len(), packet.len());
             }

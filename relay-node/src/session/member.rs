@@ -108,6 +108,7 @@ impl Member {
             return Err(Refusal::new(Reason::AlreadyInRoom, "one room at a time"));
         }
         self.entrant.enter(&join.room, unix_now())?;
+        self.relay.keeps_up()?;
         let joined = self.relay.hall.join(
             &self.port,
             join.request,

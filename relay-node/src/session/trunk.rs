@@ -90,6 +90,7 @@ impl Trunk {
                 wait,
             )
         })?;
+        self.relay.keeps_up()?;
         let unix_now = unix_now();
         let entrant = self.relay.policy.admit(Claim {
             identity_key: &join.identity_key,

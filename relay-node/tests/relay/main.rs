@@ -4,6 +4,7 @@
 mod client;
 mod hostile;
 mod observed;
+mod overload;
 mod process;
 mod refusals;
 mod relays;

@@ -56,6 +56,8 @@ pub struct Arrival {
 pub struct Load {
     /// Full batches in a row: more is arriving than one turn handles. Shed load before it falls over.
     pub full_batches_in_a_row: u32,
+    /// Datagrams that the kernel has ever dropped because the receive buffer of this thread was full.
+    pub kernel_dropped: u64,
 }
 
 /// What an IO thread works on.
@@ -92,6 +94,7 @@ impl<T> IoThread<T> {
             } else {
                 0
             };
+            load.kernel_dropped = self.counters.kernel_dropped.value();
             self.counters.full_batches.add(u64::from(n == BATCH));
             handler.tick(now, load, &mut out);
             out.flush();

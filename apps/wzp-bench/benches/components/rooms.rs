@@ -3,6 +3,7 @@
 use criterion::Criterion;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use wzp_relay_core::overload::Shed;
 use wzp_relay_core::rooms::{Config, Member, Via};
 use wzp_relay_core::{Heard, Rooms, Targets, forward};
 use wzp_wire::{Instant, RoomName};
@@ -24,7 +25,7 @@ pub(crate) fn forwarding(criterion: &mut Criterion) {
                 let sender = senders[tick as usize % 2];
                 tick += 1;
                 let heard = Heard::read(&[0x81, 0xf0, 0, 1]).unwrap();
-                forward(&fan_out, sender, heard, now, &mut targets).unwrap();
+                forward(&fan_out, sender, heard, now, Shed::NOTHING, &mut targets).unwrap();
                 targets.as_slice().len()
             });
         });

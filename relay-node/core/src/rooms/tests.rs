@@ -6,7 +6,7 @@ use rand_core::{TryRng, utils};
 use wzp_wire::Level;
 
 use super::*;
-use crate::{Heard, NotForwarded, Targets, forward};
+use crate::{Heard, NotForwarded, Targets, forward, overload::Shed};
 
 /// A small generator of its own, so that a failing seed can be repeated.
 struct Seeded(u64);
@@ -65,7 +65,7 @@ fn snapshot(rooms: &Rooms<u32>, name: &RoomName) -> FanOut<u32> {
 
 fn ports(fan_out: &FanOut<u32>, from: SenderId) -> Result<Vec<u32>, NotForwarded> {
     let mut targets = Targets::default();
-    forward(fan_out, from, LOUD, NOW, &mut targets)?;
+    forward(fan_out, from, LOUD, NOW, Shed::NOTHING, &mut targets)?;
     Ok(targets
         .as_slice()
         .iter()
@@ -210,6 +210,25 @@ fn the_last_snapshot_of_a_room_is_empty() {
     let (name, fan_out) = rooms.poll_publish(later).unwrap();
     assert_eq!((name, fan_out.outlets().len()), (room("a"), 0));
     assert_eq!(ports(&fan_out, sender), Err(NotForwarded::UnknownSender));
+}
+
+#[test]
+fn an_overloaded_relay_forwards_the_loudest_of_small_rooms_too() {
+    for (above, not_heard) in [(8, None), (1, Some(NotForwarded::NotLoudest))] {
+        let speakers = speakers::Config { above, loudest: 1 };
+        let (mut rooms, mut rng) = rooms(Config {
+            speakers,
+            ..Config::default()
+        });
+        let mut join = |port| rooms.join(NOW, &mut rng, &room("a"), None, direct(port)).unwrap();
+        let (first, second) = (join(1), join(2));
+        let fan_out = snapshot(&rooms, &room("a"));
+        let mut targets = Targets::default();
+        let mut speak = |from, shed| forward(&fan_out, from, LOUD, NOW, shed, &mut targets);
+        assert_eq!(speak(first, Shed::MOST), Ok(()));
+        assert_eq!(speak(second, Shed::MOST), Err(NotForwarded::Shed));
+        assert_eq!(speak(second, Shed::NOTHING).err(), not_heard);
+    }
 }
 
 #[derive(Clone, Debug)]
