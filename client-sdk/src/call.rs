@@ -75,6 +75,11 @@ pub enum EndReason {
     },
     /// The connection to the relay is gone.
     RelayLost,
+    /// The relay did not answer any more, over whichever carrier: it was killed, or the network is gone.
+    RelaySilent {
+        /// How long it was waited for.
+        after: Duration,
+    },
 }
 
 /// What happens in a call.
@@ -139,6 +144,17 @@ pub enum Event {
         kind: NoticeKind,
         /// For people.
         text: String,
+    },
+    /// The relay does not answer, over whichever carrier. The call goes on, and ends with [`EndReason::RelaySilent`] when
+    /// that lasts for 10 s.
+    RelaySilent {
+        /// How long nothing has come from it: 3 s, or a little more.
+        since: Duration,
+    },
+    /// The relay answers again after [`Event::RelaySilent`].
+    RelayAnswers {
+        /// How long nothing had come from it.
+        after: Duration,
     },
     /// The source gave everything it had. The call goes on in silence.
     SourceEnded,

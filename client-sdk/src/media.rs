@@ -15,13 +15,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use wzp_sdk_core::silence::{Change, GIVE_UP};
 use wzp_socket::{client::Socket, clock};
 use wzp_wire::{Instant, signal::SignalMessage};
 
 pub(crate) use active::{ActiveCall, Owner};
 pub(crate) use link::Link;
 
-use crate::call::EndReason;
+use crate::call::{EndReason, Event};
 
 /// Pace of sound.
 const TICK: Duration = Duration::from_millis(10);
@@ -149,7 +150,18 @@ impl Thread {
     }
 
     fn tick(&mut self, due: Instant, now: Instant) {
-        self.link.handle_timeout(now);
+        match self.link.handle_timeout(now) {
+            Some(Change::GaveUp) => {
+                if let Some(call) = &mut self.call {
+                    // Should the relay only have been out of reach, it learns that the room is left.
+                    call.leave(&mut self.link);
+                }
+                self.end(EndReason::RelaySilent { after: GIVE_UP });
+            }
+            Some(Change::Silent(since)) => self.tell(Event::RelaySilent { since }),
+            Some(Change::Answers(after)) => self.tell(Event::RelayAnswers { after }),
+            None => {}
+        }
         if let Some(call) = &mut self.call {
             call.tick(due, now, &mut self.link);
         }
@@ -202,6 +214,12 @@ impl Thread {
                     self.end(EndReason::RelayLost);
                 }
             }
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        if let Some(call) = &self.call {
+            call.tell(event);
         }
     }
 

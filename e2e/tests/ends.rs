@@ -1,24 +1,109 @@
 //! Calls end with a reason, in time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use wzp_e2e::{member::Guest, relay::Relay, tap::Tap};
-use wzp_sdk::{EndReason, JoinError, Reason};
+use wzp_e2e::{PATIENCE, member::Guest, relay::Relay, tap::Tap};
+use wzp_sdk::{EndReason, Event, JoinError, Preference, Reason};
 
-/// QUIC gives a peer up after 30 s without a word.
-const GIVES_UP: Duration = Duration::from_secs(45);
+/// A relay that says nothing for 10 s is given up; the rest is for a busy machine.
+const GIVES_UP: Duration = Duration::from_secs(15);
+/// A silence is told after 3 to 4 s.
+const TELLS: Duration = Duration::from_secs(8);
+/// Silence would be told well before.
+const QUIET: Duration = Duration::from_secs(9);
 const STOPS_WITHIN: Duration = Duration::from_secs(2);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_relay_that_is_killed_ends_the_calls() {
+fn silence(event: &Event) -> Option<Duration> {
+    match event {
+        Event::RelaySilent { since } => Some(*since),
+        _ => None,
+    }
+}
+
+async fn a_relay_that_is_killed_ends_the_calls(carrier: Preference) {
     let mut relay = Relay::start(&[]);
-    let mut a = Guest::saying(440.0).join(&relay).await;
-    let mut b = Guest::saying(700.0).join(&relay).await;
+    let guest = |hertz| Guest {
+        carrier,
+        ..Guest::saying(hertz)
+    };
+    let mut a = guest(440.0).join(&relay).await;
+    let mut b = guest(700.0).join(&relay).await;
     a.hears(700.0).await;
     b.hears(440.0).await;
     relay.process.kill();
+    let killed = Instant::now();
+    let (told_a, told_b) = tokio::join!(
+        a.event(TELLS, "silence", silence),
+        b.event(TELLS, "silence", silence)
+    );
+    assert!(told_a.min(told_b) >= Duration::from_secs(3));
     let (a, b) = tokio::join!(a.end(GIVES_UP), b.end(GIVES_UP));
-    assert_eq!([a, b], [EndReason::RelayLost, EndReason::RelayLost]);
+    let silent = EndReason::RelaySilent {
+        after: Duration::from_secs(10),
+    };
+    assert_eq!([a, b], [silent.clone(), silent]);
+    assert!(killed.elapsed() < GIVES_UP, "{:?}", killed.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_is_killed_ends_the_calls_over_lanes() {
+    a_relay_that_is_killed_ends_the_calls(Preference::Auto).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_is_killed_ends_the_calls_over_quic_datagrams() {
+    a_relay_that_is_killed_ends_the_calls(Preference::Quic).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_where_nobody_talks_is_not_a_silent_relay() {
+    let relay = Relay::start(&[]);
+    for carrier in [Preference::Auto, Preference::Quic] {
+        let guest = Guest {
+            carrier,
+            ..Guest::default()
+        };
+        let mut quiet = guest.join(&relay).await;
+        quiet
+            .stats(PATIENCE, "a quiet while", |stats| stats.elapsed >= QUIET)
+            .await;
+        assert!(quiet.news().iter().all(|event| silence(event).is_none()));
+    }
+}
+
+async fn a_relay_that_was_out_of_reach_is_heard_again(carrier: Preference) {
+    let relay = Relay::start(&[]);
+    let tap = Tap::start(relay.address).await;
+    let guest = Guest {
+        via: Some(tap.address),
+        carrier,
+        ..Guest::saying(440.0)
+    };
+    let mut member = guest.join(&relay).await;
+    let other = Guest::saying(700.0).join(&relay).await;
+    member.hears(700.0).await;
+    tap.pass_if(|_, _| false);
+    member.event(TELLS, "silence", silence).await;
+    tap.pass_if(|_, _| true);
+    let after = member
+        .event(PATIENCE, "answers", |event| match event {
+            Event::RelayAnswers { after } => Some(*after),
+            _ => None,
+        })
+        .await;
+    assert!(after >= Duration::from_secs(3), "{after:?}");
+    member.hears(700.0).await;
+    other.hears(440.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_was_out_of_reach_is_heard_again_over_lanes() {
+    a_relay_that_was_out_of_reach_is_heard_again(Preference::Auto).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_was_out_of_reach_is_heard_again_over_quic_datagrams() {
+    a_relay_that_was_out_of_reach_is_heard_again(Preference::Quic).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -212,3 +212,26 @@ fn files_that_are_no_sound_are_refused_with_64() {
         assert!(said.contains("broken.wav"), "{said}");
     }
 }
+
+#[test]
+fn a_relay_that_is_killed_is_told_of_and_ends_the_program() {
+    let mut relay = Relay::start(&[]);
+    let address = relay.address.to_string();
+    let mut program = start(&["--json", "--send-tone", "60", &address]);
+    program.process.json("connected");
+    relay.process.kill();
+    let notice = program.process.json("notice");
+    let (status, took) = program.process.wait();
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    assert_eq!(status.code(), Some(1));
+    let log = program.process.log();
+    assert_eq!(program.process.json("error")["exit_code"], 1, "{log}");
+    assert!(
+        log.contains("\"kind\":\"relay_silent\""),
+        "{notice} first of {log}"
+    );
+    assert!(
+        log.contains(&format!("relay {address} has not answered for 10 s")),
+        "{log}"
+    );
+}

@@ -285,8 +285,24 @@ impl Session {
             }
             Happened::Notice { text, .. } if text.is_empty() => {}
             Happened::Notice { kind, text } => notice(notice_name(kind), text),
+            Happened::RelaySilent { since } => notice(
+                "relay_silent",
+                format!(
+                    "relay {} has not answered for {} s",
+                    self.client.relay().name,
+                    since.as_secs()
+                ),
+            ),
+            Happened::RelayAnswers { after } => notice(
+                "relay_answers",
+                format!(
+                    "relay {} answers again, after {:.1} s",
+                    self.client.relay().name,
+                    after.as_secs_f64()
+                ),
+            ),
             Happened::SourceEnded => return Some(End::SourceEnded),
-            Happened::Ended { reason } => return Some(ended(reason)),
+            Happened::Ended { reason } => return Some(ended(&self.client.relay().name, reason)),
         }
         None
     }
@@ -300,7 +316,7 @@ fn notice_name(kind: NoticeKind) -> &'static str {
     }
 }
 
-fn ended(reason: EndReason) -> End {
+fn ended(relay: &str, reason: EndReason) -> End {
     let (exit, text) = match reason {
         EndReason::Left => return End::Stopped,
         EndReason::Refused {
@@ -311,6 +327,13 @@ fn ended(reason: EndReason) -> End {
         EndReason::RelayLost => (
             Exit::Failed,
             "the relay went away in the middle of the call".into(),
+        ),
+        EndReason::RelaySilent { after } => (
+            Exit::Failed,
+            format!(
+                "relay {relay} has not answered for {} s: it was killed, or the network is gone",
+                after.as_secs()
+            ),
         ),
     };
     End::Broken(Failure { exit, text })

@@ -4,4 +4,5 @@ pub mod call;
 pub mod carrier;
 pub mod e2ee;
 pub mod paths;
+pub mod silence;
 pub mod voice;

@@ -238,7 +238,7 @@ impl ActiveCall {
         };
     }
 
-    fn tell(&self, event: Event) {
+    pub(super) fn tell(&self, event: Event) {
         // An owner who does not read loses events, never the call.
         let _ = self.events.try_send(event);
     }

@@ -5,7 +5,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use bytes::Bytes;
 use quinn::Connection;
 use tokio::sync::mpsc::{self, error::TrySendError};
-use wzp_sdk_core::carrier::{Carrier, Chooser, Preference, Why};
+use wzp_sdk_core::{
+    carrier::{Carrier, Chooser, Preference, Why},
+    silence::{Change, Watch},
+};
 use wzp_socket::{client::Socket, clock};
 use wzp_wire::{Datagram, Instant, Ping, Pong, datagram::PING_LEN, signal::SignalMessage};
 
@@ -19,12 +22,21 @@ const IPV6_MORE: u64 = 20;
 const MOST_A_TURN: usize = 256;
 /// Messages that wait for a slow relay at most: the keys of a large room, several times over.
 const BACKLOG: usize = 8_192;
+/// Media that came or went within this time is a call under way.
+const MEDIA: Duration = Duration::from_secs(2);
+/// How often QUIC is asked whether it heard something.
+const LOOK_AT_QUIC: Duration = Duration::from_millis(100);
 
 pub(crate) struct Link {
     socket: Arc<Socket>,
     connection: Connection,
     lane: Option<Lane>,
     chooser: Chooser,
+    watch: Watch,
+    media_at: Option<Instant>,
+    /// What QUIC had heard when it was last asked, and when it is to be asked again.
+    quic_heard: u64,
+    look_at_quic: Instant,
     outbox: mpsc::Sender<SignalMessage>,
     backlog: VecDeque<SignalMessage>,
     /// Everything that lanes put on the wire and took from it, headers included.
@@ -48,6 +60,10 @@ impl Link {
             socket,
             connection,
             chooser: Chooser::new(now, preference, lane.is_some()),
+            watch: Watch::new(now),
+            media_at: None,
+            quic_heard: 0,
+            look_at_quic: now,
             lane,
             outbox,
             backlog: VecDeque::new(),
@@ -100,6 +116,7 @@ impl Link {
     ) {
         let Some(lane) = &self.lane else { return };
         lane.alive.handle_opened(at);
+        self.watch.handle_heard(at);
         match Datagram::decode(datagram) {
             Ok(Datagram::Ping(ping)) => {
                 let hold = clock::now().duration_since(at).as_micros();
@@ -123,6 +140,7 @@ impl Link {
                 }
             }
             Ok(Datagram::Media { .. } | Datagram::Trunk(_)) => {
+                self.media_at = Some(at);
                 if let Some(call) = call {
                     call.handle_datagram(at, datagram, self);
                 }
@@ -133,6 +151,12 @@ impl Link {
 
     /// A QUIC datagram came.
     pub(super) fn handle_quic(&mut self, now: Instant, bytes: &Bytes, call: Option<&mut ActiveCall>) {
+        match Datagram::decode(bytes) {
+            // Already counted as a frame.
+            Ok(Datagram::Ping(_) | Datagram::Pong(_)) => return,
+            Ok(Datagram::Media { .. } | Datagram::Trunk(_)) => self.media_at = Some(now),
+            Err(_) => {}
+        }
         let mut copy = [0; super::BUFFER];
         if let Some((call, copy)) = call.zip(copy.get_mut(..bytes.len())) {
             copy.copy_from_slice(bytes);
@@ -140,36 +164,92 @@ impl Link {
         }
     }
 
-    /// Whatever is due: PINGs and the choice of carrier.
-    pub(super) fn handle_timeout(&mut self, now: Instant) {
+    /// Whatever is due: PINGs and the choice of carrier. Says when the relay falls silent or is heard again.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<Change> {
         self.chooser.handle_timeout(now);
         self.hand_over();
+        if self.lost {
+            return None;
+        }
+        self.listen_to_quic(now);
+        self.watch.handle_timeout(now);
+        let carries = self.chooser.carrier();
+        let media = self.media_at.filter(|&at| now < at + MEDIA).map(|_| carries);
+        if self.lane_ping_due(now, media)
+            && let Some(ping) = self.ping(now, Carrier::Lane)
+        {
+            self.ping_lane(now, &ping);
+        }
+        if self.watch.ping_due(now, Carrier::QuicDatagram, media)
+            && let Some(ping) = self.ping(now, Carrier::QuicDatagram)
+        {
+            self.ping_quic(now, &ping);
+        }
+        self.watch.poll_change()
+    }
+
+    /// QUIC counts the frames it received, all of which authenticated.
+    fn listen_to_quic(&mut self, now: Instant) {
+        if now < self.look_at_quic {
+            return;
+        }
+        self.look_at_quic = now + LOOK_AT_QUIC;
+        let frames = self.connection.stats().frame_rx;
+        let heard = frames.acks + frames.datagram + frames.stream + frames.ping + frames.path_challenge;
+        if heard != self.quic_heard {
+            self.quic_heard = heard;
+            self.watch.handle_heard(now);
+        }
+    }
+
+    fn lane_ping_due(&self, now: Instant, media: Option<Carrier>) -> bool {
+        self.lane.as_ref().is_some_and(|lane| {
+            let due = lane.alive.ping_due(now)
+                || lane.sealer.ping_due(now)
+                || self.watch.ping_due(now, Carrier::Lane, media);
+            due && self.chooser.wants_ping(now)
+        })
+    }
+
+    /// `None` when the system has no randomness, which is no reason to end.
+    fn ping(&self, now: Instant, over: Carrier) -> Option<Ping> {
+        let mut nonce = [0; 8];
+        getrandom::fill(&mut nonce).ok()?;
+        Some(Ping {
+            nonce,
+            // The relay answers where media comes from, and no PING is to change that.
+            probe: self.chooser.carrier() != over,
+            sent_us: now.as_micros() as u32,
+        })
+    }
+
+    fn ping_lane(&mut self, now: Instant, ping: &Ping) {
         let Some(lane) = &self.lane else { return };
-        let due = lane.alive.ping_due(now) || lane.sealer.ping_due(now);
-        if due && !self.lost && self.chooser.wants_ping(now) {
-            let mut nonce = [0; 8];
-            if getrandom::fill(&mut nonce).is_err() {
-                return;
-            }
-            let ping = Ping {
-                nonce,
-                // Until one is answered, the relay goes on answering where media comes from.
-                probe: self.chooser.carrier() != Carrier::Lane,
-                sent_us: now.as_micros() as u32,
-            };
-            let mut out = [0; PING_LEN];
-            let Ok(len) = ping.encode_padded(&mut out, PING_LEN) else {
-                return;
-            };
-            let bytes = out.get(..len).unwrap_or_default();
-            let sent = self
-                .socket
-                .send_ping(now, &lane.sealer, &lane.to, Default::default(), bytes);
-            if let Ok(counter) = sent {
-                lane.alive.handle_ping_sent(now, nonce, counter);
-                self.chooser.handle_ping(now);
-                self.lane_up += (len + lane.sealer.overhead()) as u64 + self.ip_udp;
-            }
+        let mut out = [0; PING_LEN];
+        let Ok(len) = ping.encode_padded(&mut out, PING_LEN) else {
+            return;
+        };
+        let bytes = out.get(..len).unwrap_or_default();
+        let sent = self
+            .socket
+            .send_ping(now, &lane.sealer, &lane.to, Default::default(), bytes);
+        if let Ok(counter) = sent {
+            lane.alive.handle_ping_sent(now, ping.nonce, counter);
+            self.chooser.handle_ping(now);
+            self.watch.handle_asked(now, Carrier::Lane);
+            self.lane_up += (len + lane.sealer.overhead()) as u64 + self.ip_udp;
+        }
+    }
+
+    /// Its answer counts as every other frame does.
+    fn ping_quic(&mut self, now: Instant, ping: &Ping) {
+        let mut out = [0; PING_LEN];
+        let Ok(len) = ping.encode_padded(&mut out, PING_LEN) else {
+            return;
+        };
+        let bytes = Bytes::copy_from_slice(out.get(..len).unwrap_or_default());
+        if self.connection.send_datagram(bytes).is_ok() {
+            self.watch.handle_asked(now, Carrier::QuicDatagram);
         }
     }
 
@@ -178,6 +258,7 @@ impl Link {
         if self.lost {
             return;
         }
+        self.media_at = Some(now);
         match (self.chooser.carrier(), &self.lane) {
             (Carrier::Lane, Some(lane)) if !lane.alive.is_silent(now) => self.send_lane(datagram),
             (Carrier::Lane, _) => {}
