@@ -155,6 +155,7 @@ impl Builder {
             clock::now(),
             Arc::clone(&socket),
             connection.clone(),
+            info.observed,
             lane,
             carrier,
             outbox,

@@ -2,12 +2,22 @@
 
 use std::time::Duration;
 
-use wzp_e2e::{PATIENCE, beside::Beside, member::Guest, relay::Relay, tap::Tap, wire::Wire};
-use wzp_sdk::{Event, Preference};
+use wzp_e2e::{
+    PATIENCE,
+    beside::Beside,
+    member::Guest,
+    relay::Relay,
+    tap::{Packet, Tap, Way},
+    until_within,
+    wire::Wire,
+};
+use wzp_sdk::{CarrierWhy, Event, Preference};
 use wzp_wire::signal::{Kind, proto};
 
 /// QUIC says something every 10 s, and then the relay learns the new address of signalling.
 const SIGNALLING_FOLLOWS: Duration = Duration::from_secs(30);
+/// The lane is PINGed once a second, and its PONG says that the address is new; the rest is for a busy machine.
+const FOLLOWS_AT_ONCE: Duration = Duration::from_secs(6);
 
 async fn call_survives_a_new_address(carrier: Preference) {
     let relay = Relay::start(&[]);
@@ -58,6 +68,38 @@ async fn a_call_over_lanes_survives_a_new_address() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_over_quic_datagrams_survives_a_new_address() {
     call_survives_a_new_address(Preference::Quic).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signalling_follows_the_lane_to_a_new_address_at_once() {
+    let relay = Relay::start(&[]);
+    let mut tap = Tap::start(relay.address).await;
+    let guest = Guest {
+        via: Some(tap.address),
+        ..Guest::saying(440.0)
+    };
+    // Alone, so that there is nothing to say about others, which would take signalling along.
+    let mut moves = guest.join(&relay).await;
+    moves
+        .stats(PATIENCE, "an answered lane", |stats| {
+            stats.carrier_why == CarrierWhy::Answered
+        })
+        .await;
+    tap.rebind().await;
+    tap.take();
+    until_within(FOLLOWS_AT_ONCE, "a word of signalling", || {
+        let said = |packet: &Packet| packet.way == Way::Up && !packet.is_lane();
+        tap.take().iter().any(said).then_some(())
+    })
+    .await;
+    let newcomer = Guest::saying(700.0).join(&relay).await;
+    let fingerprint = newcomer.client.identity().fingerprint();
+    moves
+        .event(FOLLOWS_AT_ONCE, "a newcomer", |event| match event {
+            Event::MemberJoined { fingerprint: who, .. } if *who == fingerprint => Some(()),
+            _ => None,
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

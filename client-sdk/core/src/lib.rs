@@ -3,6 +3,7 @@
 pub mod call;
 pub mod carrier;
 pub mod e2ee;
+pub mod observed;
 pub mod paths;
 pub mod silence;
 pub mod voice;

@@ -1,16 +1,21 @@
 //! The way to the relay: its lane and its QUIC datagrams, PINGs, and which of the two carries.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use quinn::Connection;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use wzp_sdk_core::{
     carrier::{Carrier, Chooser, Preference, Why},
+    observed::Observed,
     silence::{Change, Watch},
 };
 use wzp_socket::{client::Socket, clock};
-use wzp_wire::{Datagram, Instant, Ping, Pong, datagram::PING_LEN, signal::SignalMessage};
+use wzp_wire::{
+    Datagram, Instant, Ping, Pong,
+    datagram::PING_LEN,
+    signal::{self, Kind, SignalMessage, proto},
+};
 
 use super::ActiveCall;
 use crate::session::Lane;
@@ -33,6 +38,7 @@ pub(crate) struct Link {
     lane: Option<Lane>,
     chooser: Chooser,
     watch: Watch,
+    observed: Observed,
     media_at: Option<Instant>,
     /// What QUIC had heard when it was last asked, and when it is to be asked again.
     quic_heard: u64,
@@ -51,6 +57,7 @@ impl Link {
         now: Instant,
         socket: Arc<Socket>,
         connection: Connection,
+        observed: SocketAddr,
         lane: Option<Lane>,
         preference: Preference,
         outbox: mpsc::Sender<SignalMessage>,
@@ -61,6 +68,7 @@ impl Link {
             connection,
             chooser: Chooser::new(now, preference, lane.is_some()),
             watch: Watch::new(now),
+            observed: Observed::new(observed),
             media_at: None,
             quic_heard: 0,
             look_at_quic: now,
@@ -137,6 +145,9 @@ impl Link {
                 if let Some(answer) = lane.alive.handle_pong(at, pong.nonce, hold) {
                     lane.sealer.confirm(answer.counter);
                     self.chooser.handle_pong();
+                    if self.observed.handle_pong(at, pong.observed) {
+                        self.signal(signal::message(Kind::Keepalive(proto::Keepalive {})));
+                    }
                 }
             }
             Ok(Datagram::Media { .. } | Datagram::Trunk(_)) => {
