@@ -145,6 +145,14 @@ pub enum Event {
         /// For people.
         text: String,
     },
+    /// The relay was cut off from the one behind it for long, and the room was entered anew: members proved their
+    /// identity before and do so again.
+    Rejoined {
+        /// Our sender id from now on.
+        sender: SenderId,
+        /// How many others are there.
+        members: usize,
+    },
     /// The relay does not answer, over whichever carrier. The call goes on, and ends with [`EndReason::RelaySilent`] when
     /// that lasts for 10 s.
     RelaySilent {
@@ -317,7 +325,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// Our sender id in the room.
+    /// Our sender id in the room, as of the events that were taken so far.
     pub fn sender(&self) -> SenderId {
         self.sender
     }
@@ -329,7 +337,11 @@ impl Call {
 
     /// The next thing that happens; `None` after [`Event::Ended`]. Cancel-safe.
     pub async fn event(&mut self) -> Option<Event> {
-        self.events.recv().await
+        let event = self.events.recv().await;
+        if let Some(Event::Rejoined { sender, .. }) = event {
+            self.sender = sender;
+        }
+        event
     }
 
     /// Figures since the call began.

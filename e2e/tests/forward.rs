@@ -6,6 +6,7 @@ use wzp_e2e::{
     PATIENCE,
     member::{Guest, Member},
     relay::Relay,
+    tap::Tap,
 };
 use wzp_sdk::Event;
 use wzp_wire::signal::proto::NoticeKind;
@@ -115,6 +116,41 @@ async fn an_upstream_relay_that_is_stopped_and_started_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_relay_that_is_killed_and_started_comes_back() {
     survives(|relay| relay.process.kill(), GIVES_UP).await;
+}
+
+/// A link that breaks for so long that both relays let the members beyond go, and heals: the same people are there as
+/// before, and whoever was cut off has to prove anew that it is no recording.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_between_relays_that_is_cut_for_long_heals() {
+    let upstream = Relay::start(&[]);
+    let tap = Tap::start(upstream.address).await;
+    let forward = ["--forward", &tap.address.to_string()];
+    let downstream = Relay::start(&forward);
+    downstream
+        .until("wzp_relay_upstream_connected", |connected| connected == 1.0)
+        .await;
+    let mut down = Guest::saying(700.0).join(&downstream).await;
+    let beside = Guest::saying(1_100.0).join(&downstream).await;
+    let mut up = Guest::saying(440.0).join(&upstream).await;
+    down.hears(440.0).await;
+    up.hears(700.0).await;
+
+    let left = |event: &Event| matches!(event, Event::MemberLeft { .. }).then_some(());
+    tap.pass_if(|_, _| false);
+    down.event(GIVES_UP, "who is beyond leave", left).await;
+    up.event(GIVES_UP, "who is beyond leave", left).await;
+    tap.pass_if(|_, _| true);
+    down.event(TRIES_AGAIN, "the room entered anew", |event| {
+        matches!(event, Event::Rejoined { .. }).then_some(())
+    })
+    .await;
+    for member in [&down, &beside] {
+        member.hears(440.0).await;
+    }
+    down.hears(1_100.0).await;
+    beside.hears(700.0).await;
+    up.hears(700.0).await;
+    up.hears(1_100.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -285,6 +285,12 @@ impl Session {
             }
             Happened::Notice { text, .. } if text.is_empty() => {}
             Happened::Notice { kind, text } => notice(notice_name(kind), text),
+            Happened::Rejoined { members, .. } => notice(
+                "rejoined",
+                format!(
+                    "entered the room anew, with {members} other(s): the relay was cut off from the one behind it"
+                ),
+            ),
             Happened::RelaySilent { since } => notice(
                 "relay_silent",
                 format!(

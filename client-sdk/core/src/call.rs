@@ -6,6 +6,7 @@
 
 mod event;
 mod mix;
+mod rejoin;
 mod remote;
 mod report;
 mod route;
@@ -37,6 +38,7 @@ use crate::{
 };
 pub use event::Event;
 use mix::Mixer;
+use rejoin::Rejoin;
 use remote::Remote;
 pub use remote::RemoteStats;
 use report::Reporter;
@@ -98,7 +100,9 @@ pub struct Counts {
 /// A member's view of one room.
 pub struct Call<C: Codecs + Clone> {
     config: Config,
+    identity: Identity,
     me: Option<SenderId>,
+    rejoin: Rejoin,
     paths: paths::Set,
     /// What the owner knows of the path in use.
     told_path: Option<(PathId, Carrier, Why)>,
@@ -145,7 +149,9 @@ impl<C: Codecs + Clone> Call<C> {
         Ok(Self {
             group: Group::new(identity, &config.room, rng),
             config,
+            identity: identity.clone(),
             me: None,
+            rejoin: Rejoin::default(),
             paths: paths::Set::default(),
             told_path: None,
             codecs,
@@ -171,6 +177,9 @@ impl<C: Codecs + Clone> Call<C> {
     pub fn handle_datagram(&mut self, now: Instant, path: PathId, datagram: &mut [u8]) {
         let before = self.counts.received;
         self.counts.received_bytes += datagram.len() as u64;
+        if self.rejoin.is_outside() {
+            return;
+        }
         self.open_datagram(now, datagram);
         if self.counts.received > before {
             self.paths.handle_heard(now, path);
@@ -205,15 +214,18 @@ impl<C: Codecs + Clone> Call<C> {
         self.group.handle_timeout(now, rng);
         let change = self.quality.handle_timeout(now);
         self.change_tier(change);
+        self.rejoin_if_due(now, rng);
         self.after_group(now);
     }
 
     /// When [`Call::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.group.poll_timeout(), self.quality.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        let timers = [
+            self.group.poll_timeout(),
+            self.quality.poll_timeout(),
+            self.rejoin.poll_timeout(),
+        ];
+        timers.into_iter().flatten().min()
     }
 
     /// Takes the round trip time to the relay.
@@ -271,7 +283,8 @@ impl<C: Codecs + Clone> Call<C> {
         self.events.pop_front()
     }
 
-    /// Our sender id, once we are in the room.
+    /// Our sender id, while we are in the room. It may be another one after an [`Event::Joined`] that nobody asked for:
+    /// the relay had lost its upstream for long, and the room was entered anew.
     pub fn sender_id(&self) -> Option<SenderId> {
         self.me
     }

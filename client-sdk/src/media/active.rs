@@ -114,7 +114,9 @@ impl ActiveCall {
             }));
             return Some(EndReason::Refused { reason, text });
         }
-        is_last.then_some(EndReason::Refused { reason, text })
+        // The room that we are to enter anew is closed to us.
+        let outside = self.core.sender_id().is_none();
+        (is_last || outside).then_some(EndReason::Refused { reason, text })
     }
 
     pub(super) fn handle_datagram(&mut self, at: Instant, datagram: &mut [u8], link: &mut Link) {
@@ -184,11 +186,12 @@ impl ActiveCall {
         let mut refused = None;
         while let Some(event) = self.core.poll_event() {
             match event {
-                core::Event::Joined { sender, members } => {
-                    if let Some(admission) = self.admission.take() {
+                core::Event::Joined { sender, members } => match self.admission.take() {
+                    Some(admission) => {
                         let _ = admission.send(Ok((sender, members)));
                     }
-                }
+                    None => self.tell(Event::Rejoined { sender, members }),
+                },
                 core::Event::Refused { reason, text } => refused = Some((reason, text)),
                 other => {
                     if let Some(event) = Event::from_core(other) {

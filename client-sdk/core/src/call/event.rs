@@ -27,7 +27,7 @@ pub enum Event {
         /// Why they travel so.
         why: carrier::Why,
     },
-    /// The relay let us into the room.
+    /// The relay let us into the room: at first, and again when a call came back that was cut off from others for long.
     Joined {
         /// Our sender id.
         sender: SenderId,

@@ -51,6 +51,8 @@ impl<C: Codecs + Clone> Call<C> {
     /// `None` when the message makes no sense.
     fn obey(&mut self, now: Instant, message: SignalMessage) -> Option<()> {
         match message.kind? {
+            Kind::MemberJoined(_) | Kind::MemberLeft(_) | Kind::PeerMessage(_)
+                if self.rejoin.is_outside() => {}
             Kind::Joined(joined) => self.handle_joined(now, &Joined::try_from(joined).ok()?),
             Kind::MemberJoined(joined) => {
                 let member = Member::try_from(joined.member?).ok()?;
@@ -75,10 +77,13 @@ impl<C: Codecs + Clone> Call<C> {
                 reason: goodbye.reason(),
                 text: readable(&goodbye.text),
             }),
-            Kind::Notice(notice) => self.events.push_back(Event::Notice {
-                kind: notice.kind(),
-                text: readable(&notice.text),
-            }),
+            Kind::Notice(notice) => {
+                self.rejoin.handle_notice(now, notice.kind());
+                self.events.push_back(Event::Notice {
+                    kind: notice.kind(),
+                    text: readable(&notice.text),
+                });
+            }
             _ => return None,
         }
         Some(())
@@ -86,6 +91,7 @@ impl<C: Codecs + Clone> Call<C> {
 
     fn handle_joined(&mut self, now: Instant, joined: &Joined) {
         self.me = Some(joined.sender);
+        self.rejoin.handle_joined();
         let members: Vec<(SenderId, &[u8])> = joined
             .members
             .iter()

@@ -5,4 +5,5 @@ mod hostile;
 mod links;
 mod members;
 mod paths;
+mod rejoin;
 mod room;

@@ -141,6 +141,18 @@ impl Room {
         self.post(Delivery::Down(to, message(kind)));
     }
 
+    /// The relay names a member to another one, under the announcement that it joined with.
+    pub(crate) fn introduce(&mut self, who: usize, to: usize) {
+        let member = self.member(who).map(Into::into);
+        self.say(to, Kind::MemberJoined(proto::MemberJoined { member }));
+    }
+
+    /// The relay says that a member left.
+    pub(crate) fn part(&mut self, who: usize, from: usize) {
+        let sender = id(who).get().into();
+        self.say(from, Kind::MemberLeft(proto::MemberLeft { sender }));
+    }
+
     fn tick(&mut self) {
         self.now += TICK;
         self.carry_signals();
