@@ -21,7 +21,7 @@ use wzp_wire::{RoomName, SenderId, signal::proto};
 
 use crate::{
     frames,
-    port::{Port, RoomCell, Seat, Seats},
+    port::{Port, RoomCell, Seat, Seats, Share},
     random::SystemRng,
 };
 
@@ -396,7 +396,10 @@ impl State {
             return Delivery::NobodyThere;
         };
         let queued = match &receiver.via {
-            Via::Direct(port) => port.outbox.push_peer(frames::peer_message(from.sender, payload)),
+            Via::Direct(port) => {
+                let frame = frames::peer_message(from.sender, payload);
+                port.outbox.push_peer(from.sender.get(), Share::Member, frame)
+            }
             Via::Trunk { port, handle, .. } => {
                 let sender = self
                     .rooms
@@ -405,8 +408,8 @@ impl State {
                 let Some(sender) = sender else {
                     return Delivery::NobodyThere;
                 };
-                port.outbox
-                    .push_peer(frames::trunk_peer_message(sender, *handle, payload))
+                let frame = frames::trunk_peer_message(sender, *handle, payload);
+                port.outbox.push_peer(sender, Share::Relay, frame)
             }
         };
         if queued { Delivery::Done } else { Delivery::Lost }
