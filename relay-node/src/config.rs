@@ -68,6 +68,10 @@ pub struct Args {
     )]
     forward_cert: Option<Fingerprint>,
 
+    /// Relays started with --forward may carry their members here [default: only if --listen is a loopback address]
+    #[arg(long, env = "WZP_RELAY_ALLOW_FORWARD", conflicts_with = "forward")]
+    allow_forward: bool,
+
     /// Measure the way to this relay with a PING a second; may be given up to 64 times
     #[arg(
         long,
@@ -167,6 +171,8 @@ pub struct Config {
     pub reflect_port: Option<u16>,
     /// The upstream relay.
     pub forward: Option<Forward>,
+    /// Whether other relays may carry their members here.
+    pub takes_relays: bool,
     /// The relays to be measured.
     pub probes: Vec<Target>,
     /// Where to answer HTTP.
@@ -304,6 +310,7 @@ impl TryFrom<Args> for Config {
             reflect_port,
             forward,
             forward_cert,
+            allow_forward,
             probe,
             metrics,
             io_threads,
@@ -357,6 +364,7 @@ impl TryFrom<Args> for Config {
                 target,
                 certificate: forward_cert,
             }),
+            takes_relays: allow_forward || listen.ip().is_loopback(),
             probes: distinct(probe)?,
             metrics,
             io_threads: usize::from(io_threads),

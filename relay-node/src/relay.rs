@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) reflect_port: Option<u16>,
     /// This relay is itself downstream of another, so nobody can be downstream of it.
     pub(crate) forwards: bool,
+    /// Others may be downstream of this one.
+    pub(crate) takes_relays: bool,
     pub(crate) upstream: Option<Upstream>,
     pub(crate) max_lanes: usize,
     pub(crate) max_rooms: usize,
@@ -108,6 +110,7 @@ impl Relay {
             access,
             reflect_port,
             forward,
+            takes_relays,
             probes,
             metrics: metrics_address,
             io_threads,
@@ -171,6 +174,7 @@ impl Relay {
             boot_id: random(),
             reflect_port: reflect.as_ref().map(|bound| bound.local_addr().port()),
             forwards: forward.is_some(),
+            takes_relays,
             max_lanes,
             max_rooms: rooms.rooms,
             upstream: forward.map(Upstream::new),

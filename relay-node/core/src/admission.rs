@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wzp_identity::{Grant, GrantError, PublicIdentity, TrustedKeys};
+use wzp_identity::{Grant, GrantError, PublicIdentity, RoomScope, TrustedKeys};
 use wzp_wire::{
     RoomName, SenderId,
     signal::{Invalid, Reason},
@@ -29,8 +29,21 @@ pub struct Claim<'a> {
     pub identity_key: &'a [u8; 32],
     /// `Hello.grant`, empty for none.
     pub grant: &'a str,
-    /// Now, in Unix seconds.
+    /// When the grant has to be good, in Unix seconds: now, or see [`entered`].
     pub unix_now: u64,
+}
+
+/// How far back a relay may say that one of its members entered.
+const LONGEST_STAY_SECS: u64 = 24 * 3_600;
+
+/// The time at which to judge the grant of a member behind a trunk, who entered at `claimed` as its relay says (0: now);
+/// both in Unix seconds. A grant opens the door, it does not limit the stay, and whoever stays comes back with its
+/// relay after an outage; the relay has checked the grant when it was shown, as we would have.
+pub fn entered(claimed: u64, unix_now: u64) -> u64 {
+    match claimed {
+        0 => unix_now,
+        _ => claimed.clamp(unix_now.saturating_sub(LONGEST_STAY_SECS), unix_now),
+    }
 }
 
 /// A request that is not granted.
@@ -166,6 +179,12 @@ impl Entrant {
         }
     }
 
+    /// Whether the grant, where there is one, is for every room: whoever brings others asks for theirs.
+    pub fn opens_every_room(&self) -> bool {
+        let room = self.grant.as_ref().map(|grant| &grant.claims().room);
+        room.is_none_or(|room| *room == RoomScope::Any)
+    }
+
     /// The sender id that the issuer of the grant wants.
     pub fn preferred_sender(&self) -> Option<SenderId> {
         self.grant.as_ref()?.claims().sender.and_then(SenderId::new)
@@ -218,7 +237,7 @@ pub fn label(reason: Reason) -> String {
 
 #[cfg(test)]
 mod tests {
-    use wzp_identity::{GrantClaims, Identity, Phrase, RoomScope, Validity, shared_secret_issuer};
+    use wzp_identity::{GrantClaims, Identity, Phrase, Validity, shared_secret_issuer};
 
     use super::*;
 
@@ -285,6 +304,9 @@ mod tests {
         assert_eq!(entrant.preferred_sender(), SenderId::new(9));
         let refusal = entrant.enter(&RoomName::parse("b").unwrap(), NOW).unwrap_err();
         assert_eq!(refusal.reason, Reason::GrantRoom);
+        assert!(!entrant.opens_every_room());
+        let every = token(secret, &identity(1), RoomScope::Any, NOW + 100);
+        assert!(admit(&policy(), &identity(1), &every).unwrap().opens_every_room());
         let reason = |who: &Identity, grant: &str| admit(&policy(), who, grant).unwrap_err();
         assert_eq!(reason(&identity(2), &good), Reason::GrantInvalid);
         assert_eq!(reason(&identity(1), ""), Reason::GrantMissing);
@@ -293,6 +315,28 @@ mod tests {
         assert_eq!(reason(&identity(1), &expired), Reason::GrantExpired);
         let foreign = token("another secret, as long", &identity(1), RoomScope::Any, NOW + 100);
         assert_eq!(reason(&identity(1), &foreign), Reason::GrantInvalid);
+    }
+
+    #[test]
+    fn a_relay_may_say_that_a_member_entered_before_but_not_long_before_nor_later() {
+        assert_eq!(entered(0, NOW), NOW);
+        assert_eq!(entered(NOW - 7_200, NOW), NOW - 7_200);
+        assert_eq!(entered(1, NOW), NOW - 86_400);
+        assert_eq!(entered(NOW + 500, NOW), NOW);
+        let grant = token("0123456789abcdef", &identity(1), RoomScope::Any, NOW + 100);
+        let identity_key = identity(1).public().to_bytes();
+        let admit = |unix_now| {
+            let claim = Claim {
+                identity_key: &identity_key,
+                grant: &grant,
+                unix_now,
+            };
+            policy().admit(claim).map_err(|refusal| refusal.reason).err()
+        };
+        let later = NOW + 7_200;
+        assert_eq!(admit(entered(0, later)), Some(Reason::GrantExpired));
+        assert_eq!(admit(entered(NOW, later)), None);
+        assert_eq!(admit(entered(NOW, NOW + 100_000)), Some(Reason::GrantExpired));
     }
 
     #[test]

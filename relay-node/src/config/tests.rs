@@ -15,6 +15,16 @@ fn quick_start_needs_nothing_but_an_address() {
 }
 
 #[test]
+fn who_can_be_reached_by_others_carries_no_relays_unless_told_so() {
+    let takes_relays = |args: &[&str]| parse(args).unwrap().takes_relays;
+    assert!(!takes_relays(&[]));
+    assert!(!takes_relays(&["--secret", "0123456789abcdef"]));
+    assert!(takes_relays(&["--allow-forward"]));
+    assert!(takes_relays(&["--listen", "127.0.0.1:4433"]));
+    assert!(takes_relays(&["--listen", "[::1]:4433"]));
+}
+
+#[test]
 fn what_is_wrong_is_said_in_one_line() {
     for (args, said) in [
         (&["--listen", "nowhere"][..], "--listen"),
@@ -27,6 +37,7 @@ fn what_is_wrong_is_said_in_one_line() {
         ),
         (&["--forward", "no-port"], "HOST:PORT"),
         (&["--forward-cert", "00"], "64 hex digits"),
+        (&["--allow-forward", "--forward", "a:1"], "cannot be used with"),
         (&["--probe", "a:1", "--probe", "a:1"], "twice"),
         (&["--loudest", "0"], "--loudest"),
         (&["--max-members", "10001"], "--max-members"),

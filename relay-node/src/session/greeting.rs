@@ -100,6 +100,10 @@ fn check(
     if !door.admits(hello.role) || (hello.role == Role::Relay && relay.forwards) {
         return Err(Refusal::new(Reason::Role, "this role is not served here"));
     }
+    if hello.role == Role::Relay && !relay.takes_relays {
+        let text = "this relay carries no other relays' members: --allow-forward is not set there";
+        return Err(Refusal::new(Reason::Role, text));
+    }
     let mut exporter = [0; 32];
     let exported = connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &[]);
     exported.map_err(|_| Refusal::new(Reason::Internal, "the connection exports no key"))?;
@@ -113,8 +117,13 @@ fn check(
             unix_now: unix_now(),
         })?,
     };
-    if hello.role == Role::Probe {
-        ticket.probe()?;
+    match hello.role {
+        Role::Probe => ticket.probe()?,
+        Role::Relay if !entrant.opens_every_room() => {
+            let text = "a relay needs a grant for every room";
+            return Err(Refusal::new(Reason::GrantRoom, text));
+        }
+        _ => {}
     }
     ticket.identify(hello.identity_key)?;
     Ok(entrant)
