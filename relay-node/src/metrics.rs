@@ -25,6 +25,7 @@ use crate::{
     doors::Door,
     relay::{Loops, Shared},
     session,
+    upstream::Upstream,
 };
 
 type Label = [(&'static str, String); 1];
@@ -58,6 +59,7 @@ pub(crate) struct Metrics {
     state: Family<Label, Gauge>,
     overload: Gauge,
     upstream: Gauge,
+    upstream_waiting: Gauge,
     quality: Quality,
     probes: Probes,
 }
@@ -144,6 +146,7 @@ impl Metrics {
             state: Family::default(),
             overload: Gauge::default(),
             upstream: Gauge::default(),
+            upstream_waiting: Gauge::default(),
             quality: Quality::new(),
             probes: Probes::default(),
             registry,
@@ -229,6 +232,11 @@ impl Metrics {
             "wzp_relay_upstream_connected",
             "1 while the upstream relay is connected",
             self.upstream.clone(),
+        );
+        r.register(
+            "wzp_relay_upstream_waiting",
+            "Members whom the upstream relay has not been told of",
+            self.upstream_waiting.clone(),
         );
         let build = Family::<Label, Gauge>::default();
         build
@@ -333,6 +341,8 @@ impl Metrics {
         self.members.set(gauge(occupancy.members));
         self.lanes.set(gauge(lanes));
         self.overload.set(relay.overload.shed().level().into());
+        let waiting = relay.upstream.as_ref().map_or(0, Upstream::waiting);
+        self.upstream_waiting.set(gauge(waiting));
         let lane_load = lanes as f64 / relay.max_lanes.max(1) as f64;
         let room_load = occupancy.rooms as f64 / relay.max_rooms.max(1) as f64;
         let loads = [("conns", connections), ("lanes", lane_load), ("rooms", room_load)];

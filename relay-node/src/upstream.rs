@@ -1,18 +1,20 @@
 //! The downstream side of a trunk: this relay's members are carried to another one.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::select;
+use tokio::{select, sync::Notify, time};
 use tracing::{info, warn};
-use wzp_relay_core::{admission::Refusal, trunk::Side};
-use wzp_wire::RoomName;
+use wzp_relay_core::{
+    admission::Refusal,
+    trunk::Side,
+    uplink::{self, Tell, Uplink},
+};
+use wzp_socket::clock;
 use wzp_wire::signal::{
     Kind, Reason, Role, TrunkJoin, TrunkJoined, TrunkMember, TrunkPeerMessage,
     proto::{self, NoticeKind},
 };
+use wzp_wire::{Instant, RoomName};
 
 use crate::{
     config::Forward,
@@ -27,52 +29,136 @@ use crate::{
 /// The upstream relay, and which of our members it is to know.
 pub(crate) struct Upstream {
     forward: Forward,
-    /// By handle: told again whenever the upstream relay comes back.
-    announced: Mutex<BTreeMap<u16, TrunkJoin>>,
+    uplink: Mutex<Uplink<TrunkJoin>>,
+    /// Somebody's turn may have come nearer.
+    changed: Notify,
 }
 
 impl Upstream {
     pub(crate) fn new(forward: Forward) -> Self {
         Self {
             forward,
-            announced: Mutex::default(),
+            uplink: Mutex::new(Uplink::new(uplink::Config::default())),
+            changed: Notify::new(),
         }
     }
 
-    /// A member of ours has joined: tells the upstream relay, now or when it is there.
+    /// A member of ours has joined: tells the upstream relay, now or when it is there and has time.
     pub(crate) fn announce(&self, hall: &Hall, join: TrunkJoin) {
-        let mut announced = self.announced();
-        hall.send_upstream(frames::frame(Kind::TrunkJoin(join.clone().into())));
-        announced.insert(join.handle, join);
+        let (now, handle) = (clock::now(), join.handle);
+        let told = {
+            let mut uplink = self.uplink();
+            uplink.handle_join(now, handle, join);
+            bring(&mut uplink, hall, now);
+            uplink.poll_tell(handle)
+        };
+        self.changed.notify_one();
+        tell(hall, handle, told);
     }
 
     /// The member is about to leave.
     pub(crate) fn withdraw(&self, handle: u16) {
-        self.announced().remove(&handle);
+        self.uplink().handle_leave(handle);
     }
 
-    /// From now on the upstream relay hears of joins as they happen; of those before, now. Under one lock, so that
-    /// it hears of each once.
+    /// Members who wait for their turn, or for the upstream relay.
+    pub(crate) fn waiting(&self) -> usize {
+        self.uplink().waiting()
+    }
+
+    /// From now on the upstream relay hears of joins as they happen; of those before, as fast as it takes them. Under
+    /// one lock, so that it hears of each once.
     fn connected(&self, hall: &Hall, port: &Arc<Port>) {
-        let announced = self.announced();
+        let mut uplink = self.uplink();
         hall.set_upstream(Some(Arc::clone(port)));
-        for join in announced.values() {
-            port.outbox
-                .push(frames::frame(Kind::TrunkJoin(join.clone().into())));
+        uplink.handle_connected();
+    }
+
+    fn lost(&self, hall: &Hall) {
+        let members = {
+            let mut uplink = self.uplink();
+            hall.set_upstream(None);
+            uplink.handle_lost(clock::now())
+        };
+        for handle in members {
+            tell(hall, handle, Some(Tell::Lost));
         }
     }
 
-    fn tell_members(&self, hall: &Hall, kind: NoticeKind, text: &str) {
-        let handles: Vec<u16> = self.announced().keys().copied().collect();
-        let frame = frames::notice(kind, text);
-        for port in handles.into_iter().filter_map(|handle| hall.own(handle)) {
-            port.outbox.push(frame.clone());
+    /// Brings everybody whose turn it is, for as long as the trunk is up.
+    async fn keep_bringing(&self, hall: &Hall) {
+        loop {
+            let wait = {
+                let now = clock::now();
+                let mut uplink = self.uplink();
+                bring(&mut uplink, hall, now);
+                uplink.poll_timeout().map(|at| at.duration_since(now))
+            };
+            let turn = async {
+                match wait {
+                    Some(wait) => time::sleep(wait).await,
+                    None => std::future::pending().await,
+                }
+            };
+            select! {
+                () = turn => {}
+                () = self.changed.notified() => {}
+            }
         }
     }
 
-    fn announced(&self) -> MutexGuard<'_, BTreeMap<u16, TrunkJoin>> {
-        self.announced.lock().unwrap_or_else(PoisonError::into_inner)
+    fn joined(&self, hall: &Hall, handle: u16) {
+        let told = self.uplink().handle_joined(handle);
+        tell(hall, handle, told);
     }
+
+    /// The upstream relay has refused a member for a reason that passes.
+    fn refused_for_now(&self, hall: &Hall, handle: u16) {
+        let told = {
+            let mut uplink = self.uplink();
+            uplink.handle_refused(clock::now(), handle);
+            uplink.poll_tell(handle)
+        };
+        self.changed.notify_one();
+        tell(hall, handle, told);
+    }
+
+    fn uplink(&self) -> MutexGuard<'_, Uplink<TrunkJoin>> {
+        self.uplink.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn bring(uplink: &mut Uplink<TrunkJoin>, hall: &Hall, now: Instant) {
+    while let Some((_, join)) = uplink.poll(now) {
+        hall.send_upstream(frames::frame(Kind::TrunkJoin(join.clone().into())));
+    }
+}
+
+/// Whoever follows `docs/crypto.md` joins anew when the upstream relay is restored: who has only waited is told so in
+/// another way, or would wait again.
+fn tell(hall: &Hall, handle: u16, what: Option<Tell>) {
+    let (Some(what), Some(member)) = (what, hall.own(handle)) else {
+        return;
+    };
+    let (kind, text) = match what {
+        Tell::Lost => (
+            NoticeKind::UpstreamLost,
+            "members behind the upstream relay cannot be heard for now",
+        ),
+        Tell::Restored => (
+            NoticeKind::UpstreamRestored,
+            "members behind the upstream relay can be heard again",
+        ),
+        Tell::Waiting => (
+            NoticeKind::Unspecified,
+            "the upstream relay is busy: members behind it cannot be heard yet",
+        ),
+        Tell::Brought => (
+            NoticeKind::Unspecified,
+            "members behind the upstream relay can be heard now",
+        ),
+    };
+    member.outbox.push(frames::notice(kind, text));
 }
 
 /// Keeps the trunk up for as long as the relay runs.
@@ -80,7 +166,6 @@ pub(crate) async fn run(relay: Arc<Shared>, caller: Arc<Caller>) {
     let Some(upstream) = &relay.upstream else { return };
     let Forward { target, certificate } = &upstream.forward;
     let mut backoff = Backoff::default();
-    let mut lost = false;
     loop {
         match caller
             .call(target, Role::Relay, *certificate, Seats::trunk())
@@ -90,16 +175,9 @@ pub(crate) async fn run(relay: Arc<Shared>, caller: Arc<Caller>) {
                 info!(%target, "upstream relay connected");
                 backoff.reset();
                 relay.metrics.upstream(true);
-                if std::mem::take(&mut lost) {
-                    let text = "members behind the upstream relay can be heard again";
-                    upstream.tell_members(&relay.hall, NoticeKind::UpstreamRestored, text);
-                }
                 let end = carry(&relay, upstream, call).await;
                 relay.metrics.upstream(false);
-                lost = true;
                 warn!(%target, ?end, "upstream relay lost");
-                let text = "members behind the upstream relay cannot be heard for now";
-                upstream.tell_members(&relay.hall, NoticeKind::UpstreamLost, text);
             }
             Err(error) => warn!(%target, %error, "cannot reach the upstream relay"),
         }
@@ -118,7 +196,10 @@ async fn carry(relay: &Arc<Shared>, upstream: &Upstream, mut call: Call) -> End 
         loop {
             match reader.next().await {
                 Ok(message) => {
-                    if let Err(refusal) = message.kind.map_or(Ok(()), |kind| handle(relay, port, kind)) {
+                    if let Err(refusal) = message
+                        .kind
+                        .map_or(Ok(()), |kind| handle(relay, upstream, port, kind))
+                    {
                         return End::Refused(refusal);
                     }
                 }
@@ -131,18 +212,20 @@ async fn carry(relay: &Arc<Shared>, upstream: &Upstream, mut call: Call) -> End 
         end = writer.run() => end,
         end = crate::session::datagrams(relay, port) => end,
         _ = cut => End::SlowReader,
+        () = upstream.keep_bringing(&relay.hall) => End::Left,
     };
-    relay.hall.set_upstream(None);
+    upstream.lost(&relay.hall);
     tokio::spawn(lose_later(Arc::downgrade(relay), Arc::clone(port)));
     port.connection
         .close(code(Reason::UpstreamLost), b"the trunk has ended");
     end
 }
 
-fn handle(relay: &Shared, port: &Arc<Port>, kind: Kind) -> Result<(), Refusal> {
+fn handle(relay: &Shared, upstream: &Upstream, port: &Arc<Port>, kind: Kind) -> Result<(), Refusal> {
     match kind {
         Kind::TrunkJoined(joined) => {
             let TrunkJoined { handle, members, .. } = joined.try_into()?;
+            upstream.joined(&relay.hall, handle);
             if let Some(room) = relay.hall.room_of(handle) {
                 members
                     .iter()
@@ -172,10 +255,12 @@ fn handle(relay: &Shared, port: &Arc<Port>, kind: Kind) -> Result<(), Refusal> {
         }
         Kind::TrunkRefused(refused) => {
             let reason = refused.reason();
-            let member = u16::try_from(refused.handle)
-                .ok()
-                .and_then(|handle| relay.hall.own(handle));
-            if let Some(member) = member {
+            let Ok(handle) = u16::try_from(refused.handle) else {
+                return Ok(());
+            };
+            if uplink::passes_by_itself(reason) {
+                upstream.refused_for_now(&relay.hall, handle);
+            } else if let Some(member) = relay.hall.own(handle) {
                 member.outbox.cut(Cut::Goodbye(Refusal::new(
                     reason,
                     "refused by the upstream relay",

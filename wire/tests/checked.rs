@@ -171,6 +171,7 @@ fn handles_say_whose_member_it_is_by_the_top_bit() {
         identity_key: vec![1; 32],
         grant: String::new(),
         preferred_sender,
+        entered: 1_800_000_000,
     };
     assert_eq!(
         proto::TrunkJoin::from(TrunkJoin::try_from(join(9, 0)).unwrap()),

@@ -16,6 +16,7 @@ pub mod rooms;
 pub mod speakers;
 pub mod stats;
 pub mod trunk;
+pub mod uplink;
 
 pub use fanout::{FanOut, Outlet, To};
 pub use forward::{Heard, NotForwarded, Targets, forward};

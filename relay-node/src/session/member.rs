@@ -107,7 +107,8 @@ impl Member {
         if matches!(&self.port.seats, Seats::Member(slot) if slot.load().is_some()) {
             return Err(Refusal::new(Reason::AlreadyInRoom, "one room at a time"));
         }
-        self.entrant.enter(&join.room, unix_now())?;
+        let entered = unix_now();
+        self.entrant.enter(&join.room, entered)?;
         self.relay.keeps_up()?;
         let joined = self.relay.hall.join(
             &self.port,
@@ -127,6 +128,7 @@ impl Member {
                 identity_key: self.identity_key,
                 grant: self.grant.clone(),
                 preferred_sender: Some(joined.sender),
+                entered,
             };
             self.announced = Some(handle);
             upstream.announce(&self.relay.hall, join);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use wzp_relay_core::{
-    admission::{Claim, Refusal},
+    admission::{self, Claim, Refusal},
     trunk::Side,
 };
 use wzp_socket::clock;
@@ -91,13 +91,13 @@ impl Trunk {
             )
         })?;
         self.relay.keeps_up()?;
-        let unix_now = unix_now();
+        let entered = admission::entered(join.entered, unix_now());
         let entrant = self.relay.policy.admit(Claim {
             identity_key: &join.identity_key,
             grant: &join.grant,
-            unix_now,
+            unix_now: entered,
         })?;
-        entrant.enter(&join.room, unix_now)?;
+        entrant.enter(&join.room, entered)?;
         let too_many = |wait| Refusal::for_now(Reason::TooManyJoins, "too many joins a minute", wait);
         self.relay.take_join(&join.identity_key, now).map_err(too_many)?;
         let newcomer = Newcomer {

@@ -399,7 +399,7 @@ fn hello(connection: &Connection, options: &Options, receiving: Option<&Receivin
     }
 }
 
-fn grant(secret: &str, who: &Identity, options: &Options) -> String {
+pub(crate) fn grant(secret: &str, who: &Identity, options: &Options) -> String {
     let claims = GrantClaims {
         subject: who.fingerprint(),
         room: options.grant_room.clone(),

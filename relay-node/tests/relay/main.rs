@@ -10,3 +10,4 @@ mod refusals;
 mod relays;
 mod rooms;
 mod server;
+mod trunks;

@@ -18,6 +18,8 @@ pub struct TrunkJoin {
     pub grant: String,
     /// Kept if it is free.
     pub preferred_sender: Option<SenderId>,
+    /// When the member entered downstream, in Unix seconds; 0: just now.
+    pub entered: u64,
 }
 
 impl TryFrom<proto::TrunkJoin> for TrunkJoin {
@@ -31,6 +33,7 @@ impl TryFrom<proto::TrunkJoin> for TrunkJoin {
             identity_key,
             grant,
             preferred_sender,
+            entered,
         } = join;
         if grant.len() > MAX_GRANT {
             return Err(Invalid {
@@ -49,6 +52,7 @@ impl TryFrom<proto::TrunkJoin> for TrunkJoin {
             identity_key: array(&identity_key, "identity_key")?,
             grant,
             preferred_sender,
+            entered,
         })
     }
 }
@@ -62,6 +66,7 @@ impl From<TrunkJoin> for proto::TrunkJoin {
             identity_key,
             grant,
             preferred_sender,
+            entered,
         } = join;
         Self {
             handle: handle.into(),
@@ -70,6 +75,7 @@ impl From<TrunkJoin> for proto::TrunkJoin {
             identity_key: identity_key.into(),
             grant,
             preferred_sender: preferred_sender.map_or(0, |id| id.get().into()),
+            entered,
         }
     }
 }

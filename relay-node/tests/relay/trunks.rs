@@ -1,0 +1,135 @@
+//! Whom an upstream relay takes over a trunk, and what becomes of those it does not.
+
+use wzp_identity::RoomScope;
+use wzp_relay::Config;
+use wzp_relay_core::limits::Rate;
+use wzp_wire::signal::{
+    Kind, Reason, Role,
+    proto::{self, NoticeKind},
+};
+
+use crate::{
+    client::{Client, Options, Refused, grant, identity},
+    server::Server,
+};
+
+const SECRET: &str = "a secret of 24 characters";
+const DAY: u64 = 24 * 3_600;
+
+fn relay() -> Options {
+    Options {
+        role: Role::Relay,
+        ..Options::default()
+    }
+}
+
+fn unix_now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_was_not_told_to_takes_no_relays() {
+    for (args, secret) in [(&[][..], None), (&["--secret", SECRET][..], Some(SECRET))] {
+        let no_relays = |config: &mut Config| config.takes_relays = false;
+        let up = Server::start_changed("127.0.0.1:0", args, no_relays).await;
+        let options = Options { secret, ..relay() };
+        let refused = Client::start_with(up.address, options).await.err().unwrap();
+        assert_eq!(refused, Refused::Message(Reason::Role));
+        let member = Options {
+            secret,
+            ..Options::default()
+        };
+        Client::start_with(up.address, member).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_needs_a_grant_for_every_room() {
+    let up = Server::start(&["--secret", SECRET]).await;
+    let options = Options {
+        secret: Some(SECRET),
+        grant_room: RoomScope::Exactly("room".to_owned()),
+        ..relay()
+    };
+    let refused = Client::start_with(up.address, options).await.err().unwrap();
+    assert_eq!(refused, Refused::Message(Reason::GrantRoom));
+    let missing = Client::start_with(up.address, relay()).await.err().unwrap();
+    assert_eq!(missing, Refused::Message(Reason::GrantMissing));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_whose_grant_has_expired_since_it_entered_comes_back_with_its_relay() {
+    let up = Server::start(&["--secret", SECRET]).await;
+    let options = Options {
+        secret: Some(SECRET),
+        ..relay()
+    };
+    let mut trunk = Client::start_with(up.address, options).await.unwrap();
+    let now = unix_now();
+    let member = Options {
+        identity: 252,
+        grant_expires: now - 3_600,
+        ..Options::default()
+    };
+    let grant = grant(SECRET, &identity(252), &member);
+    for (handle, (entered, taken)) in (1..).zip([
+        (now - 3_700, true),
+        (now - 3_000, false),
+        (0, false),
+        (now + DAY, false),
+        (now - 3_700, true),
+    ]) {
+        trunk
+            .send(Kind::TrunkJoin(proto::TrunkJoin {
+                handle,
+                room: "room".to_owned(),
+                announcement: handle.to_be_bytes().to_vec(),
+                identity_key: identity(252).public().to_bytes().into(),
+                grant: grant.clone(),
+                entered,
+                ..proto::TrunkJoin::default()
+            }))
+            .await;
+        let answer = |kind| match kind {
+            Kind::TrunkJoined(joined) => Some((joined.handle, Ok(()))),
+            Kind::TrunkRefused(refused) => Some((refused.handle, Err(refused.reason()))),
+            _ => None,
+        };
+        let expected = if taken { Ok(()) } else { Err(Reason::GrantExpired) };
+        assert_eq!(
+            trunk.wait_for("an answer", answer).await,
+            (handle, expected),
+            "{entered}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_the_upstream_has_no_time_for_is_told_and_brought_again() {
+    let slow = |config: &mut Config| config.limits.trunk_joins = Rate::per_minute(40, 1);
+    let up = Server::start_changed("127.0.0.1:0", &[], slow).await;
+    let down = Server::start(&["--forward", &up.address.to_string()]).await;
+    down.until("wzp_relay_upstream_connected", |connected| connected == 1.0)
+        .await;
+    let mut above = Client::start(up.address).await;
+    above.join("room").await;
+    let mut first = Client::start(down.address).await;
+    let mut second = Client::start(down.address).await;
+    first.join("room").await;
+    second.join("room").await;
+    let notice = |kind| match kind {
+        Kind::Notice(notice) => Some((notice.kind(), notice.text)),
+        _ => None,
+    };
+    let (kind, text) = second.wait_for("that it waits", notice).await;
+    assert_eq!(kind, NoticeKind::Unspecified);
+    assert!(text.contains("busy"), "{text}");
+    let (kind, text) = second.wait_for("that it does not", notice).await;
+    assert_eq!(kind, NoticeKind::Unspecified);
+    assert!(text.contains("now"), "{text}");
+    up.until("wzp_relay_members", |members| members == 3.0).await;
+    assert_eq!(down.metric("wzp_relay_upstream_waiting").await, 0.0);
+}
