@@ -1,6 +1,6 @@
 //! A member's side of signalling: one room at a time.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use wzp_relay_core::{
@@ -8,7 +8,10 @@ use wzp_relay_core::{
     limits::Bucket,
 };
 use wzp_socket::clock;
-use wzp_wire::signal::{Hello, Join, Kind, PeerMessage, Reason, TrunkJoin};
+use wzp_wire::{
+    Instant, RoomName,
+    signal::{Hello, Join, Kind, PeerMessage, Reason, TrunkJoin},
+};
 
 use super::{greeting::unix_now, unexpected};
 use crate::{
@@ -17,6 +20,9 @@ use crate::{
     port::{Port, Seats},
     relay::Shared,
 };
+
+/// Whoever comes back to a room within this time has not been away: the grant needs to be good for the first time only.
+const SAME_STAY: Duration = Duration::from_secs(60);
 
 /// Somebody who may enter rooms.
 pub(super) struct Member {
@@ -29,6 +35,15 @@ pub(super) struct Member {
     joins: Bucket,
     /// What the upstream relay has been told, and is told again when it comes back.
     announced: Option<u16>,
+    stay: Option<Stay>,
+}
+
+/// The room it is in, or was in last.
+struct Stay {
+    room: RoomName,
+    /// In Unix seconds.
+    entered: u64,
+    left: Option<Instant>,
 }
 
 impl Member {
@@ -41,6 +56,7 @@ impl Member {
             grant: hello.grant,
             joins: Bucket::default(),
             announced: None,
+            stay: None,
         }
     }
 
@@ -107,9 +123,12 @@ impl Member {
         if matches!(&self.port.seats, Seats::Member(slot) if slot.load().is_some()) {
             return Err(Refusal::new(Reason::AlreadyInRoom, "one room at a time"));
         }
-        let entered = unix_now();
+        let stay = self.same_stay(&join.room, now);
+        let entered = stay.unwrap_or_else(unix_now);
         self.entrant.enter(&join.room, entered)?;
-        self.relay.keeps_up()?;
+        if stay.is_none() {
+            self.relay.keeps_up()?;
+        }
         let joined = self.relay.hall.join(
             &self.port,
             join.request,
@@ -120,6 +139,11 @@ impl Member {
                 preferred: self.entrant.preferred_sender(),
             },
         )?;
+        self.stay = Some(Stay {
+            room: join.room.clone(),
+            entered,
+            left: None,
+        });
         if let (Some(handle), Some(upstream)) = (joined.handle, &self.relay.upstream) {
             let join = TrunkJoin {
                 handle,
@@ -136,7 +160,16 @@ impl Member {
         Ok(())
     }
 
+    /// When the stay in `room` began that a join continues: members join anew after an upstream relay was lost for long.
+    fn same_stay(&self, room: &RoomName, now: Instant) -> Option<u64> {
+        let stay = self.stay.as_ref().filter(|stay| stay.room == *room)?;
+        (now.duration_since(stay.left?) < SAME_STAY).then_some(stay.entered)
+    }
+
     fn leave(&mut self) -> bool {
+        if let Some(stay) = &mut self.stay {
+            stay.left.get_or_insert_with(clock::now);
+        }
         if let (Some(handle), Some(upstream)) = (self.announced.take(), &self.relay.upstream) {
             upstream.withdraw(handle);
         }
