@@ -7,6 +7,7 @@ mod keys;
 mod media;
 mod members;
 mod messages;
+mod post;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -18,7 +19,9 @@ use wzp_identity::Identity;
 use wzp_wire::{Instant, RoomName, SenderId};
 use x25519_dalek::{PublicKey, StaticSecret};
 
-use self::members::Member;
+#[cfg(test)]
+pub(super) use self::post::{BURST, RATE};
+use self::{members::Member, post::Post};
 use super::{
     announce::{self, Announcement, Id},
     event::{Event, Misbehaviour},
@@ -29,7 +32,7 @@ use super::{
 
 /// Events that nobody polled; further ones are dropped.
 const MAX_EVENTS: usize = 4_096;
-/// Messages that nobody polled; further ones are dropped, and asked for again by whoever misses them.
+/// Messages that nobody polled; further ones wait.
 const MAX_OUTBOX: usize = 8_192;
 
 /// Who is in the room, and all keys.
@@ -57,6 +60,7 @@ pub struct Group {
     sealed_at: Option<Instant>,
     /// No member has anything to do before this.
     members_at: Option<Instant>,
+    post: Post,
     outbox: VecDeque<(SenderId, Vec<u8>)>,
     events: VecDeque<Event>,
 }
@@ -87,6 +91,7 @@ impl Group {
             rotated_at: None,
             sealed_at: None,
             members_at: None,
+            post: Post::default(),
             outbox: VecDeque::new(),
             events: VecDeque::new(),
         };
@@ -120,6 +125,7 @@ impl Group {
             return;
         };
         self.held.forget(sender);
+        self.post.forget(sender);
         self.event(Event::MemberLeft { sender });
         // Whoever lacks the newest generation cannot learn it any more.
         if member.given == Some(self.sealer.newest().generation) {
@@ -137,6 +143,7 @@ impl Group {
         if self.members_at.is_some_and(|at| at <= now) {
             self.member_timers(now);
         }
+        self.release(now);
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
@@ -146,11 +153,12 @@ impl Group {
             self.rotate_at,
             self.held.deadline(),
             self.members_at,
+            self.post.next_at(),
         ];
         timers.into_iter().flatten().min()
     }
 
-    /// The next message for the relay to carry to one member.
+    /// The next message for the relay to carry to one member. However many are due, no more come out than a relay takes.
     pub fn poll_transmit(&mut self) -> Option<(SenderId, Vec<u8>)> {
         self.outbox.pop_front()
     }

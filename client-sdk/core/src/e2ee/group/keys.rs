@@ -7,12 +7,11 @@ use wzp_wire::{Instant, SenderId};
 use zeroize::Zeroizing;
 
 use super::{
-    super::{event::Event, wrap::Body},
+    super::event::Event,
     Group,
+    post::{Note, rotate_every},
 };
 
-/// Between two generations: leaves within it are one.
-const ROTATE_EVERY: Duration = Duration::from_secs(1);
 /// A new generation is handed out this long before it is used, so that most packets find their key there.
 const SWITCH_AFTER: Duration = Duration::from_millis(250);
 /// Whoever sealed something within this time is speaking.
@@ -26,7 +25,10 @@ pub(super) fn fresh<R: CryptoRng + ?Sized>(rng: &mut R) -> Zeroizing<[u8; 32]> {
 
 impl Group {
     pub(super) fn schedule_rotation(&mut self, now: Instant) {
-        let at = self.rotated_at.map_or(now, |last| now.max(last + ROTATE_EVERY));
+        let every = rotate_every(self.members.len());
+        let at = self.rotated_at.map_or(now, |last| now.max(last + every));
+        // What is being handed out is used before it is replaced.
+        let at = self.sealer.switch_at().map_or(at, |switch| at.max(switch));
         self.rotate_at.get_or_insert(at);
     }
 
@@ -36,8 +38,13 @@ impl Group {
         self.rotated_at = Some(now);
         let speaking = self.sealed_at.is_some_and(|at| now < at + SPEAKING);
         let eager = !self.members.is_empty() && (self.is_small() || speaking);
-        self.sealer
-            .stage(secret, if eager { now + SWITCH_AFTER } else { now });
+        let hand_out = if eager {
+            let more = self.members.keys().filter(|to| !self.post.has_key(**to)).count();
+            SWITCH_AFTER + self.post.time_for(now, more)
+        } else {
+            Duration::ZERO
+        };
+        self.sealer.stage(secret, now + hand_out);
         self.learn_own_key(now);
         self.undelivered = true;
         if eager {
@@ -65,7 +72,7 @@ impl Group {
         let lacking: Vec<SenderId> = self
             .members
             .iter()
-            .filter(|(_, member)| member.lacks(generation))
+            .filter(|(sender, member)| member.lacks(generation) && !self.post.has_key(**sender))
             .map(|(sender, _)| *sender)
             .collect();
         if lacking.is_empty() {
@@ -81,22 +88,7 @@ impl Group {
         }
         self.undelivered = false;
         for sender in lacking {
-            self.give_key(now, sender);
-        }
-    }
-
-    /// Sends the newest key to one member, who may have it.
-    pub(super) fn give_key(&mut self, now: Instant, sender: SenderId) {
-        let chain = self.sealer.newest().clone();
-        let generation = chain.generation;
-        let body = Body::Key {
-            chain,
-            counters: self.sealer.counters(),
-        };
-        if self.send(now, sender, &body)
-            && let Some(member) = self.members.get_mut(&sender)
-        {
-            member.given = Some(generation);
+            self.send(now, sender, Note::Key);
         }
     }
 

@@ -10,9 +10,10 @@ use super::{
         announce::Announcement,
         event::{Event, Misbehaviour},
         opener::Opener,
-        wrap::{Body, Pair},
+        wrap::Pair,
     },
     Group,
+    post::Note,
 };
 
 /// Announcements taken in one stay; 16 bytes each are remembered.
@@ -213,15 +214,14 @@ impl Group {
         };
         if member.ask_at.take_if(|at| *at <= now).is_some() {
             member.ask_not_before = now + ASK_AGAIN;
-            let failed = member.mismatches;
-            self.send(now, sender, &Body::Request { failed });
+            self.send(now, sender, Note::Request);
             return;
         }
         match member.greet {
             Some((_, until)) if until <= now => self.withhold(now, sender),
             Some((_, until)) => {
                 member.greet = Some((now + GREET_AGAIN, until));
-                self.send(now, sender, &Body::Greeting);
+                self.send(now, sender, Note::Greeting);
             }
             None => {}
         }
@@ -234,6 +234,7 @@ impl Group {
         };
         member.greet = None;
         member.standing = Standing::Withheld;
+        self.post.withdraw_key(sender);
         if member.given.take().is_some() {
             self.schedule_rotation(now);
         }

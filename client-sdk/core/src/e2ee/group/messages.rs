@@ -13,6 +13,7 @@ use super::{
     },
     Group, MAX_OUTBOX,
     members::Standing,
+    post::Note,
 };
 
 /// Between two answers to one member.
@@ -27,23 +28,51 @@ impl Group {
         }
     }
 
-    /// Seals and queues a message; `false` when there is no such member or no secret with it.
-    pub(super) fn send(&mut self, now: Instant, to: SenderId, body: &Body) -> bool {
-        if self.outbox.len() >= MAX_OUTBOX {
-            return false;
+    /// A message to this member is due; what it says is decided when its turn comes, which is mostly now.
+    pub(super) fn send(&mut self, now: Instant, to: SenderId, note: Note) {
+        if self.members.contains_key(&to) {
+            self.post.add(to, note);
+            self.release(now);
         }
+    }
+
+    /// Seals what may leave now.
+    pub(super) fn release(&mut self, now: Instant) {
+        while self.outbox.len() < MAX_OUTBOX
+            && let Some((to, note)) = self.post.next(now)
+        {
+            self.write(now, to, note);
+        }
+    }
+
+    fn write(&mut self, now: Instant, to: SenderId, note: Note) {
+        let chain = self.sealer.newest().clone();
+        let generation = chain.generation;
+        let body = match note {
+            Note::Key | Note::KeyAskedFor => Body::Key {
+                chain,
+                counters: self.sealer.counters(),
+            },
+            Note::Request => Body::Request {
+                failed: self.key_mismatches(to),
+            },
+            Note::Answer => Body::Answer,
+            Note::Greeting => Body::Greeting,
+        };
         let sealed = match self.pair(to) {
-            Ok(pair) => pair.seal(body),
-            Err(why) => {
-                self.refuse(to, why);
-                return false;
-            }
+            Ok(pair) => pair.seal(&body),
+            Err(why) => return self.refuse(to, why),
         };
         self.outbox.push_back((to, sealed));
-        if let Some(at) = self.members.get_mut(&to).and_then(|member| member.greeted(now)) {
+        let Some(member) = self.members.get_mut(&to) else {
+            return;
+        };
+        if matches!(body, Body::Key { .. }) {
+            member.given = Some(generation);
+        }
+        if let Some(at) = member.greeted(now) {
             self.wake_members(at);
         }
-        true
     }
 
     fn receive(&mut self, from: SenderId, message: &[u8]) -> Result<Received, Misbehaviour> {
@@ -90,8 +119,9 @@ impl Group {
             Body::Request { failed } => self.answer(now, from, failed),
         }
         // Whatever was queued meanwhile carries the acknowledgement as well.
-        if self.outbox.len() == queued && (first || greeting && self.may_answer(now, from)) {
-            self.send(now, from, &Body::Answer);
+        let said = self.outbox.len() > queued || self.post.has_any(from);
+        if !said && (first || greeting && self.may_answer(now, from)) {
+            self.send(now, from, Note::Answer);
         }
     }
 
@@ -117,10 +147,13 @@ impl Group {
         let Some(member) = self.members.get(&from) else {
             return;
         };
-        if member.lacks(generation) {
+        let (lacks, withheld) = (member.lacks(generation), member.standing == Standing::Withheld);
+        if lacks && !self.post.has_key(from) {
             self.hand_out(now);
-        } else if member.standing != Standing::Withheld {
-            self.give_key(now, from);
+        }
+        // Whoever lacks it and has no turn yet waits for a new generation.
+        if self.post.has_key(from) || !lacks && !withheld {
+            self.send(now, from, Note::KeyAskedFor);
         }
         if failed > 0 {
             self.event(Event::Unheard {
