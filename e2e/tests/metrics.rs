@@ -5,9 +5,11 @@
 use std::{
     io::Write,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use wzp_e2e::{PATIENCE, member::Guest, relay::Relay};
+use wzp_sdk::Preference;
 
 /// What `promtool check metrics` finds fault with.
 fn promtool(text: &str) -> String {
@@ -78,4 +80,35 @@ async fn metrics_of_a_running_call_move_and_are_clean() {
         stats.sent > 100 && stats.received > 100
     })
     .await;
+}
+
+/// Round trip times are as fresh as the PINGs that measure them.
+async fn a_call_is_pinged_every_second(carrier: Preference) {
+    let relay = Relay::start(&[]);
+    let guest = Guest {
+        carrier,
+        ..Guest::saying(440.0)
+    };
+    let member = guest.join(&relay).await;
+    let pings = "wzp_relay_pings_total";
+    let began = member.stats(PATIENCE, "media", |stats| stats.sent > 50).await;
+    let before = relay.metric(pings);
+    let ended = member
+        .stats(PATIENCE, "some seconds", |stats| {
+            stats.elapsed >= began.elapsed + Duration::from_secs(6)
+        })
+        .await;
+    let rate = (relay.metric(pings) - before) / (ended.elapsed - began.elapsed).as_secs_f64();
+    assert!((0.6..1.4).contains(&rate), "{rate} PINGs a second");
+    assert!(ended.rtt.is_some_and(|rtt| rtt > Duration::ZERO));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_over_lanes_is_pinged_every_second() {
+    a_call_is_pinged_every_second(Preference::Auto).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_over_quic_datagrams_is_pinged_every_second() {
+    a_call_is_pinged_every_second(Preference::Quic).await;
 }

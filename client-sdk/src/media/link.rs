@@ -306,9 +306,13 @@ impl Link {
         (self.chooser.carrier(), self.chooser.why())
     }
 
-    /// Round trip to the relay: of the lane, of QUIC before the lane has one.
+    /// Round trip to the relay over what carries; of QUIC before the lane has one.
     pub(super) fn rtt(&self) -> Duration {
-        let lane = self.lane.as_ref().and_then(|lane| lane.alive.rtt());
+        let lane = self
+            .lane
+            .as_ref()
+            .filter(|_| self.chooser.carrier() == Carrier::Lane);
+        let lane = lane.and_then(|lane| lane.alive.rtt());
         lane.map_or_else(|| self.connection.rtt(), |rtt| rtt.smoothed)
     }
 
