@@ -172,15 +172,29 @@ impl Buffer {
             return Outcome::Duplicate;
         }
         let offset = offset_us(now, position + len);
-        if recovered {
-            self.delay.repaired(now, offset);
-        } else {
+        if !recovered {
             self.newest_order = self.newest_order.max(order);
             self.stragglers = 0;
             self.learn(now, offset, position, len);
         }
         self.newest = Some(self.newest.map_or(position, |newest| newest.max(position)));
         self.store(position, len, content, bytes, recovered)
+    }
+
+    /// Learns how long repair takes: `recovered` frames of the block of `frames` frames of `len` samples that begins
+    /// at `timestamp` have just been worked out. Chance alone decided which of them were lost, so one block tells
+    /// what waiting for any of them takes, and playing slows down once for all.
+    pub fn repaired(&mut self, now: Instant, timestamp: u32, frames: u32, len: u32, recovered: u32) {
+        let begin = self.unwrap(timestamp);
+        let weight = recovered as f32 / frames.max(1) as f32;
+        for frame in 1..=i64::from(frames) {
+            let offset = offset_us(now, begin + frame * i64::from(len));
+            let base = self.delay.base();
+            if base.is_some_and(|base| (offset - base).abs() <= DISCONTINUITY) {
+                self.delay.repaired(offset, weight);
+            }
+        }
+        self.delay.aim(now);
     }
 
     /// What to put into the playout queue, which holds `queued` samples now.
@@ -235,9 +249,10 @@ impl Buffer {
         self.steering.push(offset, self.delay.target())
     }
 
-    /// Tells that the queue became `samples` longer (or shorter) by stretching.
-    pub fn stretched(&mut self, samples: i64) {
-        self.steering.shifted(micros(samples));
+    /// Tells that the queue became `samples` longer (or shorter) by stretching, and whether more may follow at once,
+    /// because nobody hears it.
+    pub fn stretched(&mut self, samples: i64, hurry: bool) {
+        self.steering.shifted(micros(samples), hurry);
     }
 
     /// Delay aimed at, beyond the fastest path.

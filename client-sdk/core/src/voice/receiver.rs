@@ -191,8 +191,10 @@ impl<C: Codecs> Receiver<C> {
             fec, buffer, drift, ..
         } = self;
         let restarts = buffer.counts().restarts;
+        let mut recovered = 0;
         let pushed = fec.push(header, payload, &mut |frame: fec::Frame<'_>| {
             let input = if frame.recovered {
+                recovered += 1;
                 Input::Recovered(frame.codec, frame.bytes)
             } else {
                 drift.push(now, buffer.unwrap(frame.timestamp));
@@ -200,6 +202,15 @@ impl<C: Codecs> Receiver<C> {
             };
             buffer.insert(now, frame.timestamp, order, input);
         });
+        if recovered > 0 {
+            let before = match header.kind {
+                Kind::Source => u32::from(header.fec.index),
+                _ => 0,
+            };
+            let begin = header.timestamp.wrapping_sub(before * header.samples());
+            let frames = u32::from(header.fec.k) * u32::from(header.frames);
+            buffer.repaired(now, begin, frames, header.codec.frame_samples(), recovered);
+        }
         if matches!(
             pushed,
             Err(fec::Refused::Length | fec::Refused::Position | fec::Refused::Contradiction)
@@ -260,7 +271,8 @@ impl<C: Codecs> Receiver<C> {
             Steer::Expand(urgency, limit) => stretch::expand(&mut self.pcm, urgency, limit) as i64,
         };
         if samples != 0 {
-            self.buffer.stretched(samples);
+            let hurry = samples > 0 && stretch::is_quiet(&self.pcm);
+            self.buffer.stretched(samples, hurry);
             self.tally.stretched(samples);
         }
         samples as i32

@@ -26,6 +26,8 @@ pub const ACCELERATE_NEEDS: usize = LAG_MAX + WINDOW;
 /// How good a seam must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
+    /// Only where nothing can be heard: in a pause.
+    Quiet,
     /// Only where it cannot be heard: high self-similarity, or quiet.
     Low,
     /// A slight roughness is better than the wrong delay.
@@ -37,6 +39,7 @@ pub enum Urgency {
 impl Urgency {
     fn correlation(self) -> f32 {
         match self {
+            Self::Quiet => f32::INFINITY,
             Self::Low => 0.9,
             Self::High => 0.6,
             Self::Must => -1.0,
@@ -82,6 +85,14 @@ pub fn expand(pcm: &mut Pcm, urgency: Urgency, limit: usize) -> usize {
         signal[n] = ahead + ramp(n, fade) * (signal[n] - ahead);
     }
     lag
+}
+
+/// Whether what is heard next is so quiet that no seam in it is heard.
+pub fn is_quiet(pcm: &Pcm) -> bool {
+    let power = |window: &[f32]| window.iter().map(|sample| sample * sample).sum::<f32>() / WINDOW as f32;
+    pcm.queue()
+        .get(..WINDOW)
+        .is_some_and(|window| power(window) < QUIET)
 }
 
 /// Rises from just above 0 to just below 1 over `len` steps, flat at both ends.

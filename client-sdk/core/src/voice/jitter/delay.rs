@@ -128,11 +128,10 @@ impl Delay {
         self.follow_slow_route(now);
     }
 
-    /// Notes a frame that was lost and has just been worked out.
-    pub fn repaired(&mut self, now: Instant, offset: i64) {
+    /// Notes when a lost frame is worked out, `weight` times. [`Delay::aim`] then makes use of it.
+    pub fn repaired(&mut self, offset: i64, weight: f32) {
         if self.arrived > 0 {
-            self.repairs.add(offset, 1.0);
-            self.aim(now);
+            self.repairs.add(offset, weight);
         }
     }
 
@@ -229,12 +228,15 @@ impl Delay {
     }
 
     /// Moves the target towards what the histograms say: up at once, down by steps.
-    fn aim(&mut self, now: Instant) {
+    pub fn aim(&mut self, now: Instant) {
+        if self.arrived == 0 {
+            return;
+        }
         let mut wanted = self
             .arrivals
             .quantile(ARRIVED)
             .map_or(self.target, |q| q + MARGIN);
-        if self.repairs.total >= (REPAIR_WORTH * self.frames).max(2.0) {
+        if self.repairs.total >= REPAIR_WORTH * self.frames {
             wanted = wanted.max(self.repairs.quantile(REPAIRED).map_or(i64::MIN, |q| q + MARGIN));
         }
         wanted = wanted.min(self.cap());
@@ -332,12 +334,14 @@ mod tests {
         let mut now = feed(&mut delay, 1_000, [0; 1_000]);
         for _ in 0..100 {
             now = feed(&mut delay, now, [0; 9]);
-            delay.repaired(at(now), 110 * MS);
+            delay.repaired(110 * MS, 1.0);
+            delay.aim(at(now));
         }
         assert!((110 * MS..130 * MS).contains(&delay.target()));
         for _ in 0..40 {
             now = feed(&mut delay, now, [0; 400]);
-            delay.repaired(at(now), 110 * MS);
+            delay.repaired(110 * MS, 1.0);
+            delay.aim(at(now));
         }
         assert!(
             delay.target() < 30 * MS,

@@ -35,10 +35,12 @@ pub(super) struct Steering {
     seen: usize,
     pause: u8,
     wrong_for: u16,
+    /// Pulls since the delay became too short.
+    short_for: u16,
 }
 
 impl Steering {
-    /// Starts again after a jump.
+    /// Starts again after a jump. A hole in the speech is one, so how long the delay has been too short is kept.
     pub(super) fn forget(&mut self) {
         self.seen = 0;
         self.wrong_for = 0;
@@ -53,6 +55,11 @@ impl Steering {
             return Steer::Hold;
         }
         let above = self.offsets.iter().copied().min().unwrap_or(offset) - target;
+        self.short_for = if above < -BELOW {
+            self.short_for.saturating_add(1)
+        } else {
+            0
+        };
         if (-BELOW..=ABOVE).contains(&above) {
             self.wrong_for = 0;
             return Steer::Hold;
@@ -61,7 +68,7 @@ impl Steering {
         if self.pause > if above > MUCH { PAUSE - SHORT_PAUSE } else { 0 } {
             return Steer::Hold;
         }
-        let urgency = self.urgency(above.abs());
+        let urgency = self.urgency(above);
         if above > 0 {
             let limit = usize::try_from(above * 6 / 125).unwrap_or(usize::MAX);
             Steer::Accelerate(urgency, limit)
@@ -71,15 +78,19 @@ impl Steering {
         }
     }
 
-    /// The queue was stretched by `micros`.
-    pub(super) fn shifted(&mut self, micros: i64) {
+    /// The queue was stretched by `micros`; in a `hurry`, the next stretch follows at once.
+    pub(super) fn shifted(&mut self, micros: i64, hurry: bool) {
         self.offsets.iter_mut().for_each(|offset| *offset += micros);
-        self.pause = PAUSE;
+        self.pause = if hurry { 0 } else { PAUSE };
         self.wrong_for = 0;
     }
 
-    fn urgency(&self, wrong_by: i64) -> Urgency {
-        if wrong_by > 120_000 || self.wrong_for > 3 * PATIENCE {
+    fn urgency(&self, above: i64) -> Urgency {
+        let wrong_by = above.abs();
+        // Too short a delay only makes the next loss worse, while slowing down in a word is heard for sure.
+        if above < 0 && self.short_for < PATIENCE {
+            Urgency::Quiet
+        } else if wrong_by > 120_000 || self.wrong_for > 3 * PATIENCE {
             Urgency::Must
         } else if wrong_by > MUCH || self.wrong_for > PATIENCE {
             Urgency::High

@@ -235,11 +235,52 @@ fn steering_follows_the_target_both_ways() {
     steering.forget();
     assert_eq!(
         feed(&mut steering, 40_000),
-        Some(Steer::Expand(Urgency::Low, 864))
+        Some(Steer::Expand(Urgency::Quiet, 864))
     );
     steering.forget();
     assert!(matches!(
         feed(&mut steering, 300_000),
         Some(Steer::Accelerate(Urgency::Must, _))
     ));
+}
+
+#[test]
+fn slowing_down_waits_two_seconds_for_a_pause_and_hurries_in_it() {
+    let mut steering = Steering::default();
+    let target = 100 * MS as i64;
+    let urgencies: Vec<_> = (0..300)
+        .filter_map(|_| match steering.push(50_000, target) {
+            Steer::Expand(urgency, _) => Some(urgency),
+            _ => None,
+        })
+        .collect();
+    let in_pauses = urgencies
+        .iter()
+        .filter(|urgency| **urgency == Urgency::Quiet)
+        .count();
+    assert!((180..=200).contains(&in_pauses), "{in_pauses}");
+    assert_eq!(urgencies.last(), Some(&Urgency::High));
+    steering.shifted(10_000, false);
+    assert_eq!(
+        steering.push(60_000, target),
+        Steer::Hold,
+        "a seam is not followed by the next"
+    );
+    steering.shifted(10_000, true);
+    assert!(matches!(steering.push(70_000, target), Steer::Expand(..)));
+}
+
+#[test]
+fn one_repaired_block_tells_how_long_to_wait_for_any_frame_of_it() {
+    let mut bench = Bench::new();
+    for n in 0..4 {
+        bench.arrive(n);
+        bench.now += Duration::from_millis(20);
+    }
+    // The last of five frames is lost. Repair comes 30 ms after it would have, which the first frame would have
+    // waited 110 ms for.
+    bench.now += Duration::from_millis(30);
+    bench.buffer.repaired(bench.now, 0, 5, FRAME, 1);
+    let target = bench.buffer.target();
+    assert!((110..=120).contains(&target.as_millis()), "{target:?}");
 }
