@@ -12,6 +12,8 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Serialize;
 use wzp_sdk_core::voice::mode::Tier;
+use wzp_sdk_core::voice::receiver::Stats;
+use wzp_sdk_core::voice::sender::Pauses;
 
 use crate::report::Format;
 use crate::speech;
@@ -45,6 +47,21 @@ pub(crate) struct Args {
     /// Capture goes through the noise suppressor first, as in a call
     #[arg(long)]
     denoise: bool,
+    /// Pauses are not sent, as in a call
+    #[arg(long)]
+    suppress: bool,
+    /// A new call for each recording, judged from its first word on
+    #[arg(long)]
+    fresh: bool,
+    /// Only this tier
+    #[arg(long, value_parser = tier)]
+    tier: Option<Tier>,
+    /// Only this share of packets lost, in percent
+    #[arg(long)]
+    loss: Option<f64>,
+    /// Mean number of packets lost in a row; up to 1, each packet is lost on its own
+    #[arg(long, value_name = "PACKETS", requires = "loss", default_value_t = 1.0)]
+    burst: f64,
     /// Only the first so many recordings
     #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
     clips: usize,
@@ -128,6 +145,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         jitter_ms,
         seed,
         denoise,
+        suppress,
+        fresh,
+        tier,
+        loss,
+        burst,
         clips,
         csv,
         svg,
@@ -141,8 +163,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         println!("{HEAD}");
     }
     let mut rows = Vec::new();
-    for tier in Tier::ALL {
-        for (loss_percent, burst_packets) in LINKS {
+    let tiers = tier.map_or_else(|| Tier::ALL.to_vec(), |one| vec![one]);
+    let links = loss.map_or_else(|| LINKS.to_vec(), |loss| vec![(loss, burst)]);
+    for tier in tiers {
+        for &(loss_percent, burst_packets) in &links {
             let call = Call {
                 tier,
                 loss: loss_percent / 100.0,
@@ -151,6 +175,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
                 jitter: Duration::from_millis(jitter_ms),
                 seed,
                 denoise,
+                pauses: if suppress { Pauses::Suppress } else { Pauses::Send },
+                fresh,
             };
             let folder = out.join(format!("{tier}-{loss_percent}-{burst_packets}"));
             let outcome = call.run(&recordings, &folder)?;
@@ -168,11 +194,17 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn tier(text: &str) -> Result<Tier, String> {
+    let known = Tier::ALL.into_iter().find(|tier| tier.name() == text);
+    known.ok_or_else(|| "expected good, degraded or catastrophic".to_owned())
+}
+
 fn row(call: &Call, outcome: &Outcome, judge: &Judge) -> anyhow::Result<Row> {
     let scores = judge.mean(&outcome.pairs)?;
     let seconds = outcome.spoken.as_secs_f64();
-    let stats = &outcome.stats;
-    let share = |part: u64, whole: u64| part as f64 * 100.0 / whole.max(1) as f64;
+    let sum = |figure: fn(&Stats) -> u64| outcome.stats.iter().map(figure).sum::<u64>();
+    let share = |part, whole| sum(part) as f64 * 100.0 / sum(whole).max(1) as f64;
+    let buffer_ms = outcome.stats.iter().map(|stats| stats.delay_ms).sum::<f64>();
     Ok(Row {
         tier: call.tier.name(),
         loss_percent: call.loss * 100.0,
@@ -183,9 +215,9 @@ fn row(call: &Call, outcome: &Outcome, judge: &Judge) -> anyhow::Result<Row> {
         wire_kbps: outcome.wire_bytes as f64 * 8.0 / seconds / 1e3,
         codec_kbps: f64::from(call.tier.codec_bitrate()) / 1e3,
         delay_ms: scores.delay_ms,
-        buffer_ms: stats.delay_ms,
-        frames_recovered_percent: share(stats.recovered, stats.lost),
-        concealed_percent: share(stats.concealed_ms, stats.played_ms),
+        buffer_ms: buffer_ms / outcome.stats.len().max(1) as f64,
+        frames_recovered_percent: share(|stats| stats.recovered, |stats| stats.lost),
+        concealed_percent: share(|stats| stats.concealed_ms, |stats| stats.played_ms),
         clips: outcome.pairs.len(),
     })
 }

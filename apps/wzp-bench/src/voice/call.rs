@@ -30,15 +30,20 @@ pub(super) struct Call {
     pub(super) jitter: Duration,
     pub(super) seed: u64,
     pub(super) denoise: bool,
+    pub(super) pauses: Pauses,
+    /// A new call for each recording, without anything said before.
+    pub(super) fresh: bool,
 }
 
 /// What came of it.
+#[derive(Default)]
 pub(super) struct Outcome {
     /// Each recording, and what was heard of it.
     pub(super) pairs: Vec<(PathBuf, PathBuf)>,
     pub(super) wire_bytes: u64,
     pub(super) spoken: Duration,
-    pub(super) stats: Stats,
+    /// One a call.
+    pub(super) stats: Vec<Stats>,
 }
 
 impl Call {
@@ -48,19 +53,32 @@ impl Call {
     /// When the codec library refuses, or a file cannot be written.
     pub(super) fn run(&self, clips: &[Clip], folder: &Path) -> anyhow::Result<Outcome> {
         fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-        let script = Script::new(clips);
+        if !self.fresh {
+            return self.place(clips, WARM_UP, self.seed, folder);
+        }
+        let mut all = Outcome::default();
+        for (clip, seed) in clips.iter().zip(self.seed..) {
+            let one = self.place(std::slice::from_ref(clip), 0, seed, folder)?;
+            all.pairs.extend(one.pairs);
+            all.wire_bytes += one.wire_bytes;
+            all.spoken += one.spoken;
+            all.stats.extend(one.stats);
+        }
+        Ok(all)
+    }
+
+    fn place(&self, clips: &[Clip], warm_up: usize, seed: u64, folder: &Path) -> anyhow::Result<Outcome> {
+        let script = Script::new(clips, warm_up);
         let mut now = Instant::from_micros(1_000_000);
-        let (mut speaker, mut listener) = pipeline::pair(self.tier, Pauses::Send, now)?;
-        let mut denoiser = self.denoise.then(Denoiser::new);
-        let mut link: Link = Link::new(self.profile(), self.seed);
+        let (mut speaker, mut listener) = pipeline::pair(self.tier, self.pauses, now)?;
+        let mut denoiser = Denoiser::new();
+        let mut link: Link = Link::new(self.profile(), seed);
         let (mut packet, mut wire_bytes) = ([0; LONGEST], 0);
         let mut heard = Vec::with_capacity(script.blocks.len());
         for block in &script.blocks {
-            let mut block = *block;
-            if let Some(denoiser) = &mut denoiser {
-                denoiser.process(&mut block);
-            }
-            speaker.push(&block, 1.0)?;
+            let mut cleaned = *block;
+            let speech = denoiser.process(&mut cleaned);
+            speaker.push(if self.denoise { &cleaned } else { block }, speech)?;
             while let Some(len) = speaker.poll(now, &mut packet)? {
                 let sealed = packet.get(..len).context("reading a packet")?;
                 wire_bytes += (len + ENVELOPE) as u64;
@@ -78,7 +96,7 @@ impl Call {
             pairs: script.save(clips, &heard, folder)?,
             wire_bytes,
             spoken: TICK * u32::try_from(script.blocks.len()).unwrap_or(u32::MAX),
-            stats: listener.stats(),
+            stats: vec![listener.stats()],
         })
     }
 
@@ -109,17 +127,19 @@ struct Script {
 }
 
 impl Script {
-    fn new(clips: &[Clip]) -> Self {
+    fn new(clips: &[Clip], warm_up: usize) -> Self {
         let mut blocks: Vec<_> = clips
             .iter()
             .cycle()
             .flat_map(|clip| &clip.blocks)
-            .take(WARM_UP)
+            .take(warm_up)
             .copied()
             .collect();
         let mut starts = Vec::new();
         for clip in clips {
-            blocks.resize(blocks.len() + GAP, [0.0; BLOCK]);
+            if !blocks.is_empty() {
+                blocks.resize(blocks.len() + GAP, [0.0; BLOCK]);
+            }
             starts.push(blocks.len());
             blocks.extend_from_slice(&clip.blocks);
         }
