@@ -21,6 +21,9 @@ from scipy.io import wavfile
 from scipy.signal import correlate, correlation_lags, fftconvolve, resample_poly
 
 RATE = 16_000
+# How far the delay moves at once as a rule, and how far it can in a whole call: as far as the jitter buffer's cap.
+NEAR_S = 0.08
+REACH_S = 0.4
 
 
 def read(path):
@@ -76,24 +79,29 @@ def follow(reference, degraded):
     """Takes the changes of the jitter buffer's delay out of `degraded`, as PESQ does for itself and STOI does not.
 
     Frame by frame the waveform is looked for around the last lag; a frame that is not clearly more like another place
-    keeps the lag it had, so a vocoder's sound, which keeps no waveform, is left as it is.
+    keeps the lag it had, so a vocoder's sound, which keeps no waveform, is left as it is. Farther than `NEAR_S` from the
+    last lag only what is hardly to be mistaken counts, and only if nothing near it is alike.
     """
-    size, hop, reach = int(0.4 * RATE), int(0.1 * RATE), int(0.08 * RATE)
+    size, hop, near, reach = int(0.4 * RATE), int(0.1 * RATE), int(NEAR_S * RATE), int(REACH_S * RATE)
     window = numpy.hanning(size)
-    padded = numpy.pad(degraded, (size, size + reach))
+    before = size + reach
+    padded = numpy.pad(degraded, (before, size + reach))
     out, weight, lag = numpy.zeros(len(reference) + size), numpy.full(len(reference) + size, 1e-9), 0
     for start in range(0, len(reference) - size, hop):
-        lag = min(max(lag, reach - size - start), len(padded) - 2 * size - reach - start)
-        first = start + size + lag - reach
+        lag = min(max(lag, reach - before - start), len(padded) - before - size - reach - start)
+        first = start + before + lag - reach
         wanted, around = reference[start : start + size], padded[first : first + size + 2 * reach]
         scores = correlate(around, wanted, mode="valid", method="fft")
         energy = numpy.cumsum(numpy.pad(around**2, (1, 0)))
         energy = energy[size:] - energy[:-size]
         likeness = scores / numpy.sqrt(numpy.maximum(energy * float(wanted @ wanted), 1e-12))
-        best = int(numpy.argmax(likeness))
+        best = reach - near + int(numpy.argmax(likeness[reach - near : reach + near + 1]))
+        far = int(numpy.argmax(likeness))
+        if likeness[best] < 0.6 and likeness[far] > 0.8:
+            best = far
         if likeness[best] > max(0.6, likeness[reach] + 0.1):
             lag += best - reach
-        begin = start + size + lag
+        begin = start + before + lag
         out[start : start + size] += window * padded[begin : begin + size]
         weight[start : start + size] += window
     return (out / weight)[: len(reference)]
