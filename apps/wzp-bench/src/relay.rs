@@ -27,7 +27,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     relay: Option<PathBuf>,
     /// Seconds for each measurement of CPU time
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
     /// Only this carrier
     #[arg(long, value_enum)]

@@ -23,6 +23,8 @@ const MANY: u32 = 100;
 /// Until everything under way has arrived.
 const TAIL: Duration = Duration::from_millis(200);
 const WARM_UP: Duration = Duration::from_secs(1);
+/// Turns that the relay and the forwarder without crypto take in a measurement of CPU time.
+const TURNS: u32 = 8;
 const STEP: Duration = Duration::from_millis(1_500);
 const GROWTH: f64 = 1.25;
 const TOLERATED: f64 = 0.005;
@@ -50,12 +52,40 @@ pub(super) struct Bench {
     pub(super) ramp: bool,
 }
 
+/// A forwarder and the load on it.
+struct Side {
+    traffic: Box<dyn Traffic>,
+    process: Process,
+}
+
 /// Some seconds of load.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Window {
-    out_per_second: f64,
-    us_per_packet: f64,
-    loss: f64,
+    cpu: Duration,
+    elapsed: Duration,
+    received: u64,
+    expected: u64,
+}
+
+impl Window {
+    fn add(&mut self, other: &Self) {
+        self.cpu += other.cpu;
+        self.elapsed += other.elapsed;
+        self.received += other.received;
+        self.expected += other.expected;
+    }
+
+    fn us_per_packet(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.received as f64
+    }
+
+    fn out_per_second(&self) -> f64 {
+        self.received as f64 / self.elapsed.as_secs_f64()
+    }
+
+    fn loss(&self) -> f64 {
+        self.expected.saturating_sub(self.received) as f64 / self.expected.max(1) as f64
+    }
 }
 
 /// The end of a ramp, and how long packets were under way at half of it.
@@ -67,7 +97,7 @@ struct Limit {
 }
 
 impl Bench {
-    /// The relay, then the forwarder without crypto, at the same rate.
+    /// The relay and the forwarder without crypto, in turns at the same rate, so that both see the same machine.
     pub(super) fn measure(&self, name: ShapeName, carrier: Carrier) -> anyhow::Result<Row> {
         let shape = name.shape();
         let voice = match (carrier, name) {
@@ -75,16 +105,36 @@ impl Bench {
             _ => VOICE,
         };
         let per_second = shape.rooms * shape.talkers * voice;
-        let (relay, relay_limit, idle) = self.relay(shape, carrier, per_second)?;
-        let (raw, raw_limit) = self.raw(shape, per_second)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .context("starting QUIC")?;
+        let (mut relay, idle) = self.relay(&runtime, shape, carrier)?;
+        let mut raw = raw(shape)?;
+        let (mut ours, mut bare) = (Window::default(), Window::default());
+        for side in [&mut relay, &mut raw] {
+            side.window(per_second, WARM_UP)?;
+        }
+        for _ in 0..TURNS {
+            ours.add(&relay.window(per_second, self.duration / TURNS)?);
+            bare.add(&raw.window(per_second, self.duration / TURNS)?);
+        }
+        let (relay_limit, raw_limit) = if self.ramp {
+            let relay_limit = self.limit(&mut relay, per_second)?;
+            drop(relay);
+            (Some(relay_limit), Some(self.limit(&mut raw, per_second)?))
+        } else {
+            (None, None)
+        };
         Ok(Row {
             shape: name.name(),
             carrier,
-            us_per_packet: relay.us_per_packet,
-            raw_us_per_packet: raw.us_per_packet,
-            ratio: relay.us_per_packet / raw.us_per_packet,
-            load_packets_per_second: relay.out_per_second,
-            loss: relay.loss,
+            us_per_packet: ours.us_per_packet(),
+            raw_us_per_packet: bare.us_per_packet(),
+            ratio: ours.us_per_packet() / bare.us_per_packet(),
+            load_packets_per_second: ours.out_per_second(),
+            loss: ours.loss(),
             packets_per_second: relay_limit.as_ref().map(|limit| limit.packets_per_second),
             limit: relay_limit.as_ref().map(|limit| limit.cause),
             raw_packets_per_second: raw_limit.as_ref().map(|limit| limit.packets_per_second),
@@ -96,17 +146,13 @@ impl Bench {
         })
     }
 
+    /// A relay full of members, and how much memory each of them took where there are many.
     fn relay(
         &self,
+        runtime: &Runtime,
         shape: Shape,
         carrier: Carrier,
-        per_second: u32,
-    ) -> anyhow::Result<(Window, Option<Limit>, Option<u64>)> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .context("starting QUIC")?;
+    ) -> anyhow::Result<(Side, Option<u64>)> {
         let process = Process::relay(&self.program)?;
         // The first member makes the relay take what it needs in any case.
         let endpoint = {
@@ -121,13 +167,13 @@ impl Bench {
             carrier,
         ))?;
         let before = process.memory_bytes()?;
-        let members = join_all(&runtime, &endpoint, &process, shape, carrier)?;
+        let members = join_all(runtime, &endpoint, &process, shape, carrier)?;
         std::thread::sleep(Duration::from_secs(2));
         let grown = process.memory_bytes()?.saturating_sub(before);
         let count = shape.rooms * shape.members;
         let idle = (count >= MANY).then(|| grown / u64::from(count));
-        let mut traffic: Box<dyn Traffic> = match carrier {
-            Carrier::Quic => Box::new(Quic::new(&runtime, shape, members)),
+        let traffic: Box<dyn Traffic> = match carrier {
+            Carrier::Quic => Box::new(Quic::new(runtime, shape, members)),
             Carrier::Lane => {
                 let mut ends = Vec::new();
                 for member in &members {
@@ -141,54 +187,30 @@ impl Bench {
                 })
             }
         };
-        let (window, limit) = self.drive(traffic.as_mut(), &process, per_second)?;
-        Ok((window, limit, idle))
-    }
-
-    fn raw(&self, shape: Shape, per_second: u32) -> anyhow::Result<(Window, Option<Limit>)> {
-        let places = Places::bind(shape)?;
-        let process = Process::raw(shape, &places.addresses)?;
-        let mut traffic = Lanes::raw(places, process.address)?;
-        self.drive(&mut traffic, &process, per_second)
-    }
-
-    fn drive(
-        &self,
-        traffic: &mut dyn Traffic,
-        process: &Process,
-        per_second: u32,
-    ) -> anyhow::Result<(Window, Option<Limit>)> {
-        window(traffic, process, per_second, WARM_UP)?;
-        let steady = window(traffic, process, per_second, self.duration)?;
-        let limit = if self.ramp {
-            Some(self.limit(traffic, process, per_second)?)
-        } else {
-            None
-        };
-        Ok((steady, limit))
+        Ok((Side { traffic, process }, idle))
     }
 
     /// Raises the rate until loss starts, then looks at the clock at half of it.
-    fn limit(&self, traffic: &mut dyn Traffic, process: &Process, from: u32) -> anyhow::Result<Limit> {
+    fn limit(&self, side: &mut Side, from: u32) -> anyhow::Result<Limit> {
         let (mut good, mut good_out, mut rate) = (from, 0.0, from);
         let mut cause = "nothing";
         let cause_of = |traffic: &dyn Traffic, window: &Window, rate: u32| {
             let asked = f64::from(rate) * f64::from(traffic.shape().members - 1);
-            if window.loss > TOLERATED {
+            if window.loss() > TOLERATED {
                 Some(if traffic.dropped_here() {
                     "the load generator's receive buffer"
                 } else {
                     "the forwarder"
                 })
-            } else if window.out_per_second < asked * 0.97 {
+            } else if window.out_per_second() < asked * 0.97 {
                 Some("the load generator's pace")
             } else {
                 None
             }
         };
         for _ in 0..STEPS {
-            let step = window(traffic, process, rate, STEP)?;
-            if let Some(why) = cause_of(traffic, &step, rate) {
+            let step = side.window(rate, STEP)?;
+            if let Some(why) = cause_of(side.traffic.as_ref(), &step, rate) {
                 cause = why;
                 if good_out > 0.0 {
                     break;
@@ -198,14 +220,14 @@ impl Bench {
                 good = rate;
                 continue;
             }
-            (good, good_out) = (rate, step.out_per_second);
+            (good, good_out) = (rate, step.out_per_second());
             // Small rooms start far from any limit.
             let growth = if good_out < 30_000.0 { 2.0 } else { GROWTH };
             rate = (f64::from(rate) * growth) as u32;
         }
-        settle(traffic);
-        window(traffic, process, (good / 2).max(1), self.duration)?;
-        let mut ages = traffic.ages_us();
+        settle(side.traffic.as_mut());
+        side.window((good / 2).max(1), self.duration)?;
+        let mut ages = side.traffic.ages_us();
         ages.sort_unstable();
         Ok(Limit {
             packets_per_second: good_out,
@@ -281,39 +303,45 @@ fn settle(traffic: &mut dyn Traffic) {
     traffic.ages_us();
 }
 
-/// Drives `per_second` packets a second in for `duration`.
-fn window(
-    traffic: &mut dyn Traffic,
-    process: &Process,
-    per_second: u32,
-    duration: Duration,
-) -> anyhow::Result<Window> {
-    let (cpu, received) = (process.cpu()?, traffic.received());
-    let mut pace = Pace::per_second(per_second);
-    let (mut turn, mut sent) = (0, 0_u64);
-    while pace.elapsed() < duration {
-        for _ in 0..pace.due() {
-            sent += u64::from(traffic.talk(turn));
-            turn += 1;
+/// The forwarder without crypto, with as many members.
+fn raw(shape: Shape) -> anyhow::Result<Side> {
+    let places = Places::bind(shape)?;
+    let process = Process::raw(shape, &places.addresses)?;
+    let traffic = Box::new(Lanes::raw(places, process.address)?);
+    Ok(Side { traffic, process })
+}
+
+impl Side {
+    /// Drives `per_second` packets a second in for `duration`.
+    fn window(&mut self, per_second: u32, duration: Duration) -> anyhow::Result<Window> {
+        let Self { traffic, process } = self;
+        let (cpu, received) = (process.cpu()?, traffic.received());
+        let mut pace = Pace::per_second(per_second);
+        let (mut turn, mut sent) = (0, 0_u64);
+        while pace.elapsed() < duration {
+            for _ in 0..pace.due() {
+                sent += u64::from(traffic.talk(turn));
+                turn += 1;
+            }
+            traffic.drain();
+            // Wakes up more often than every millisecond: packets come one by one from many, not in bursts.
+            std::thread::sleep(Duration::from_micros(100));
         }
-        traffic.drain();
-        // Wakes up more often than every millisecond: packets come one by one from many, not in bursts.
-        std::thread::sleep(Duration::from_micros(100));
+        let elapsed = pace.elapsed();
+        while pace.elapsed() < elapsed + TAIL {
+            traffic.drain();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let cpu = process.cpu()?.saturating_sub(cpu);
+        let received = traffic.received() - received;
+        anyhow::ensure!(received > 0, "nothing that was sent has arrived");
+        Ok(Window {
+            cpu,
+            elapsed,
+            received,
+            expected: sent * u64::from(traffic.shape().members - 1),
+        })
     }
-    let elapsed = pace.elapsed();
-    while pace.elapsed() < elapsed + TAIL {
-        traffic.drain();
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    let cpu = process.cpu()?.saturating_sub(cpu);
-    let received = traffic.received() - received;
-    let expected = sent * u64::from(traffic.shape().members - 1);
-    anyhow::ensure!(received > 0, "nothing that was sent has arrived");
-    Ok(Window {
-        out_per_second: received as f64 / elapsed.as_secs_f64(),
-        us_per_packet: cpu.as_secs_f64() * 1e6 / received as f64,
-        loss: expected.saturating_sub(received) as f64 / expected.max(1) as f64,
-    })
 }
 
 /// Whose turn it is: talkers take turns, room by room.
