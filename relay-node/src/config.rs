@@ -90,6 +90,11 @@ pub struct Args {
           value_parser = clap::value_parser!(u16).range(0..=256))]
     io_threads: u16,
 
+    /// Threads for QUIC: signalling, and members without lanes; 0 is one for every two cores
+    #[arg(long, env = "WZP_RELAY_QUIC_THREADS", value_name = "N", default_value_t = 0,
+          value_parser = clap::value_parser!(u16).range(0..=256))]
+    quic_threads: u16,
+
     /// How many are heard at once in a large room, 1 to 64
     #[arg(long, env = "WZP_RELAY_LOUDEST", value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -179,6 +184,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// Threads that move packets; 0 is one per core.
     pub io_threads: usize,
+    /// Threads for QUIC; 0 is one for every two cores.
+    pub quic_threads: usize,
     /// Lanes at once.
     pub max_lanes: usize,
     /// Rooms, members, loudest.
@@ -314,6 +321,7 @@ impl TryFrom<Args> for Config {
             probe,
             metrics,
             io_threads,
+            quic_threads,
             loudest,
             loudest_above,
             max_connections,
@@ -368,6 +376,7 @@ impl TryFrom<Args> for Config {
             probes: distinct(probe)?,
             metrics,
             io_threads: usize::from(io_threads),
+            quic_threads: usize::from(quic_threads),
             max_lanes: count(max_lanes),
             rooms,
             limits: Limits {

@@ -58,10 +58,22 @@ pub fn main() -> ExitCode {
 }
 
 fn serve(config: Config) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(quic_threads(config.quic_threads))
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let relay = Relay::bind(config).await?;
         print!("{}", relay.banner());
         relay.run().await
     })
+}
+
+/// Fewer than cores unless said otherwise: a packet that wakes two threads costs twice as much, and the IO threads have
+/// most of the work.
+fn quic_threads(wanted: usize) -> usize {
+    match wanted {
+        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
+        wanted => wanted,
+    }
 }

@@ -114,6 +114,7 @@ impl Relay {
             probes,
             metrics: metrics_address,
             io_threads,
+            quic_threads: _,
             max_lanes,
             rooms,
             limits,

@@ -20,7 +20,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// A relay with one IO thread and no limits that a load from one address would meet.
+    /// A relay with one IO thread, one for QUIC, and no limits that a load from one address would meet.
     ///
     /// # Errors
     /// When it does not start.
@@ -32,6 +32,8 @@ impl Process {
                 "127.0.0.1:0",
                 "--open",
                 "--io-threads",
+                "1",
+                "--quic-threads",
                 "1",
                 "--log",
                 "error",
