@@ -27,8 +27,9 @@ const REMEMBERED: usize = 16;
 
 const NEVER: u64 = u64::MAX;
 
-/// The life signs of one pair of lanes.
+/// The life signs of one pair of lanes; what every packet needs stands first.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Alive {
     opened_at: AtomicU64,
     pinged_at: AtomicU64,

@@ -16,17 +16,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, RwLock};
 
 use crate::counter::{ADVANCE, GENERATION_BITS, generation};
-use crate::line::Line;
 use crate::protect::{PacketKey, next_secret};
 use crate::{Aead, Secret};
 
+/// In the order in which a packet needs it: a lane among thousands lies in main memory.
+#[repr(C)]
 pub(crate) struct Generations {
-    aead: Aead,
-    slots: [RwLock<Line<Generation>>; 2],
     /// The later of the two live generations.
-    newest: Line<AtomicU64>,
+    newest: AtomicU64,
+    slots: [RwLock<Generation>; 2],
     /// Secret of the generation after `newest`; those before it are wiped.
     following: Mutex<Secret>,
+    aead: Aead,
 }
 
 struct Generation {
@@ -38,15 +39,15 @@ impl Generations {
     pub(crate) fn new(aead: Aead, secret_0: Secret) -> Self {
         let secret_1 = next_secret(&secret_0);
         let slot = |number, secret| {
-            RwLock::new(Line(Generation {
+            RwLock::new(Generation {
                 number,
                 key: PacketKey::new(aead, secret),
-            }))
+            })
         };
         Self {
             aead,
             slots: [slot(0, &secret_0), slot(1, &secret_1)],
-            newest: Line(AtomicU64::new(1)),
+            newest: AtomicU64::new(1),
             following: Mutex::new(next_secret(&secret_1)),
         }
     }
@@ -82,7 +83,7 @@ impl Generations {
         let Ok(mut slot) = self.slot(number).try_write() else {
             return;
         };
-        slot.0 = Generation {
+        *slot = Generation {
             number,
             key: PacketKey::new(self.aead, &secret),
         };
@@ -90,7 +91,7 @@ impl Generations {
         self.newest.store(number, Ordering::Release);
     }
 
-    fn slot(&self, generation: u64) -> &RwLock<Line<Generation>> {
+    fn slot(&self, generation: u64) -> &RwLock<Generation> {
         let [even, odd] = &self.slots;
         if generation & 1 == 0 { even } else { odd }
     }

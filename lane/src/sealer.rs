@@ -33,16 +33,20 @@ const PAUSED_PING_INTERVAL: Duration = Duration::from_secs(1);
 /// So every 2^10 packets (and 5 s of media) a PING is due, its PONG confirms its counter, and 2^14 packets after
 /// the newest confirmed one [`Sealer::seal`] refuses: a lane into a dead path stops by itself. PONGs go on, one for
 /// each PING, or two ends that both stopped could never confirm anything to each other again.
+///
+/// In the order in which a packet needs it: a lane among thousands lies in main memory.
+#[repr(C)]
 pub struct Sealer {
-    header: HeaderKey,
+    progress: Line<Progress>,
     id: LaneId,
     keys: Generations,
-    next: Line<AtomicU64>,
-    progress: Line<Progress>,
+    header: HeaderKey,
 }
 
-/// What is read with every packet and written with every PING.
+/// What packets and PINGs write.
 struct Progress {
+    /// The counter of the next packet.
+    next: AtomicU64,
     /// One more than the newest confirmed counter.
     confirmed: AtomicU64,
     /// One more than the newest PING's counter.
@@ -84,8 +88,8 @@ impl Sealer {
             header: HeaderKey::new(aead, &secret),
             id,
             keys: Generations::new(aead, secret),
-            next: Line(AtomicU64::new(0)),
             progress: Line(Progress {
+                next: AtomicU64::new(0),
                 confirmed: AtomicU64::new(0),
                 pinged: AtomicU64::new(0),
                 pinged_at: AtomicU64::new(NEVER),
@@ -188,7 +192,7 @@ impl Sealer {
 
     /// The counter of the next packet.
     pub fn next_counter(&self) -> u64 {
-        self.next.load(Ordering::Relaxed)
+        self.progress.next.load(Ordering::Relaxed)
     }
 
     /// Whether media is refused until a PING is confirmed.
@@ -228,7 +232,7 @@ impl Sealer {
         if self.next_counter() >= LIMIT {
             return Err(SealError::Exhausted);
         }
-        let counter = self.next.fetch_add(1, Ordering::Relaxed);
+        let counter = self.progress.next.fetch_add(1, Ordering::Relaxed);
         self.keys.advance(counter);
         let counter_at = 1 + self.id.len();
         let (header, rest) = buf.split_at_mut(self.header_len());

@@ -3,6 +3,7 @@
 //! Copies for members on QUIC datagrams are the exception: those go through quinn, which locks and allocates.
 
 mod address;
+mod ahead;
 mod trunks;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::{
     port::{Carrier, OutLane, Port, Seat, Seats},
     random::Nonces,
 };
+use ahead::Ahead;
 use trunks::Trunks;
 
 /// Lanes keep their packets below this, whatever the path could do.
@@ -220,10 +222,8 @@ impl Media {
             out,
         };
         let (mut shared, mut sent) = (None, 0);
-        for &at in self.targets.as_slice() {
-            let Some(outlet) = fan_out.outlets().get(usize::from(at)) else {
-                continue;
-            };
+        let targets = Ahead::new(&fan_out, self.targets.as_slice()).flatten();
+        for outlet in targets.filter_map(|at| fan_out.outlets().get(usize::from(*at))) {
             match (outlet.to, handle) {
                 (To::Member(_), _) => sent += usize::from(round.send(&outlet.port, datagram, &mut shared)),
                 (To::Trunk(_), Some(handle)) => self.trunks.push(&mut round, &outlet.port, handle, packet),
@@ -368,7 +368,7 @@ impl Round<'_> {
     }
 
     fn ping(&mut self, lane: &OutLane) {
-        let to = **lane.out.address();
+        let to = lane.out.address();
         let nonce = self.nonces.next();
         self.ping_at(lane, &to, nonce, false);
     }

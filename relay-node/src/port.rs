@@ -19,7 +19,7 @@ use wzp_lane::{
 use wzp_relay_core::{
     FanOut, admission::Refusal, limits::SharedBucket, probe::Probe, rooms::TrunkId, stats::Leg,
 };
-use wzp_socket::{Address, Outgoing, clock};
+use wzp_socket::{Address, Outgoing, clock, prefetch};
 use wzp_wire::{RoomName, SenderId};
 
 /// Handles of one side of a trunk: so many pages, made when first used.
@@ -86,12 +86,13 @@ pub(crate) enum Carrier {
     Quic = 1,
 }
 
-/// A lane we send on, and what is known of its other end.
+/// A lane we send on, and what is known of its other end. Packets need what stands first.
+#[repr(C)]
 pub(crate) struct OutLane {
     pub(crate) out: Outgoing,
-    pub(crate) alive: Alive,
     /// The tracker has nothing under way, so packets from the trusted address need not ask it.
     pub(crate) settled: AtomicBool,
+    pub(crate) alive: Alive,
     tracker: Mutex<Tracker>,
 }
 
@@ -105,6 +106,12 @@ impl OutLane {
             settled: AtomicBool::new(true),
             tracker: Mutex::new(Tracker::new(roaming, address)),
         }
+    }
+
+    /// Has what sending needs fetched into the cache.
+    pub(crate) fn fetch(&self) {
+        prefetch(&self.out);
+        prefetch(&self.settled);
     }
 
     /// Only for packets that come from, or go to, an address which is not the trusted one.

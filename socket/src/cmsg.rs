@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-use crate::address::{Address, for_family};
+use crate::address::for_family;
 
 /// Room for the control messages of one datagram: packet info, traffic class, hop limit, drop count.
 const CONTROL_BYTES: usize = 128;
@@ -119,11 +119,12 @@ pub(crate) struct Received {
     pub(crate) kernel_dropped: Option<u32>,
 }
 
-/// Writes the control messages for one datagram, and returns how many bytes they take.
-pub(crate) fn write(control: &mut Control, to: &Address, extras: Extras) -> usize {
-    let v4 = to.remote().is_ipv4();
+/// Writes the control messages for one datagram, from `source` where that must be said, and returns how many bytes
+/// they take.
+pub(crate) fn write(control: &mut Control, to: SocketAddr, source: Option<IpAddr>, extras: Extras) -> usize {
+    let v4 = to.is_ipv4();
     let mut writer = Writer { control, used: 0 };
-    match to.local() {
+    match source {
         Some(IpAddr::V4(ip)) if v4 => writer.push(
             libc::IPPROTO_IP,
             libc::IP_PKTINFO,
@@ -250,18 +251,16 @@ mod tests {
     #[test]
     fn written_control_messages_are_found_again() {
         let mut control = Control::EMPTY;
-        let to = Address::new(
-            "[2001:db8::1]:1".parse().unwrap(),
-            Some("2001:db8::2".parse().unwrap()),
-        );
-        let used = write(&mut control, &to, Extras { ttl: Some(3), ecn: 2 });
+        let source = "2001:db8::2".parse().ok();
+        let extras = Extras { ttl: Some(3), ecn: 2 };
+        let used = write(&mut control, "[2001:db8::1]:1".parse().unwrap(), source, extras);
         // SAFETY: all zeroes is a valid `msghdr`.
         let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
         message.msg_control = control.as_mut_ptr();
         message.msg_controllen = used as _;
         // SAFETY: `control` holds `used` bytes of whole control messages.
         let received = unsafe { read(&message) };
-        assert_eq!(received.local, to.local());
+        assert_eq!(received.local, source);
         assert_eq!(received.ecn, 2);
     }
 }

@@ -122,6 +122,14 @@ impl RecvBatch {
         })
     }
 
+    /// The bytes of the datagrams of the last [`recv`](Self::recv), in order.
+    pub fn bytes(&self) -> impl Iterator<Item = &[u8]> {
+        let arrivals = self.arrivals.iter().take(self.filled);
+        arrivals
+            .zip(self.buffers.iter())
+            .filter_map(|(arrival, buffer)| buffer.get(..arrival.as_ref()?.len))
+    }
+
     /// The datagrams of the last [`recv`](Self::recv), in order.
     pub fn datagrams(&mut self) -> impl Iterator<Item = Datagram<'_>> {
         let arrivals = self.arrivals.iter().take(self.filled);

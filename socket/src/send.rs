@@ -323,7 +323,8 @@ fn describe(bytes: &[u8], to: &Address, extras: Extras, udp: &Udp, parts: Parts<
     message.msg_namelen = name_len;
     message.msg_iov = parts.iovec;
     message.msg_iovlen = 1;
-    let used = cmsg::write(parts.control, to, extras);
+    let source = to.local().filter(|_| !udp.has_one_address());
+    let used = cmsg::write(parts.control, to.remote(), source, extras);
     if used > 0 {
         message.msg_control = parts.control.as_mut_ptr();
         message.msg_controllen = used as _;

@@ -17,6 +17,8 @@ pub(crate) const BUFFER_BYTES: usize = 8 << 20;
 pub struct Udp {
     socket: UdpSocket,
     v6: bool,
+    /// Bound to one address, which is then the source of everything sent.
+    one_address: bool,
 }
 
 /// Whether other sockets may share the port.
@@ -68,8 +70,12 @@ impl Udp {
     }
 
     fn from_std(socket: UdpSocket, buffer_bytes: usize) -> io::Result<Self> {
-        let v6 = socket.local_addr()?.is_ipv6();
-        let udp = Self { socket, v6 };
+        let bound = socket.local_addr()?;
+        let udp = Self {
+            socket,
+            v6: bound.is_ipv6(),
+            one_address: !bound.ip().is_unspecified(),
+        };
         udp.set_options()?;
         udp.grow_buffers(buffer_bytes);
         Ok(udp)
@@ -163,6 +169,11 @@ impl Udp {
     /// Whether the socket speaks IPv6 (and IPv4 in its mapped form).
     pub(crate) fn is_v6(&self) -> bool {
         self.v6
+    }
+
+    /// Whether it has one address only, so that none need be named as the source.
+    pub(crate) fn has_one_address(&self) -> bool {
+        self.one_address
     }
 
     /// The address it is bound to.

@@ -13,7 +13,7 @@ use crate::port::OutLane;
 
 /// Takes in where a packet came from, and asks a new address to prove itself.
 pub(super) fn follow(round: &mut Round<'_>, lane: &OutLane, arrival: &Arrival, datagram: &[u8]) {
-    let trusted = **lane.out.address();
+    let trusted = lane.out.address();
     if trusted == arrival.from && lane.settled.load(Relaxed) {
         return;
     }

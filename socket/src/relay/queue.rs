@@ -60,26 +60,29 @@ impl Queue {
         }
     }
 
-    /// Queues a copy of `datagram`, or counts why not.
+    /// Queues a copy of `datagram`, or counts why not. Nobody looks before [`wake`](Self::wake).
     pub(crate) fn push(&self, datagram: &Datagram<'_>, counters: &Counters) {
         let long = datagram.bytes.first().is_some_and(|byte| byte & 0x80 != 0);
-        let waker = {
-            let mut inner = self.lock();
-            if inner.packets.len() >= self.capacity {
-                let dropped = if long {
-                    &counters.quic_dropped_long
-                } else {
-                    &counters.quic_dropped_short
-                };
-                return dropped.add(1);
-            }
-            if long && inner.long >= self.capacity / 2 {
-                return counters.quic_dropped_long.add(1);
-            }
-            inner.push(datagram, long);
-            inner.waker.take()
-        };
+        let mut inner = self.lock();
+        if inner.packets.len() >= self.capacity {
+            let dropped = if long {
+                &counters.quic_dropped_long
+            } else {
+                &counters.quic_dropped_short
+            };
+            return dropped.add(1);
+        }
+        if long && inner.long >= self.capacity / 2 {
+            return counters.quic_dropped_long.add(1);
+        }
+        inner.push(datagram, long);
+        drop(inner);
         counters.quic_queued.add(1);
+    }
+
+    /// Wakes the endpoint: once for all packets of a batch.
+    pub(crate) fn wake(&self) {
+        let waker = self.lock().waker.take();
         if let Some(waker) = waker {
             waker.wake();
         }

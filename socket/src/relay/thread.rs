@@ -11,6 +11,7 @@ use wzp_wire::Instant;
 use crate::address::Address;
 use crate::clock;
 use crate::counters::Counters;
+use crate::prefetch;
 use crate::recv::{BATCH, Datagram, RecvBatch};
 use crate::relay::queue::Queue;
 use crate::relay::sessions::Sessions;
@@ -86,6 +87,10 @@ impl<T> IoThread<T> {
             let now = clock::now();
             // An error belongs to a datagram sent earlier, or to the interface: the socket lives on.
             let n = batch.recv(&self.udp, &self.counters).unwrap_or(0);
+            if n > 1 {
+                self.fetch(batch.bytes());
+            }
+            let queued = self.counters.quic_queued.value();
             for datagram in batch.datagrams() {
                 self.datagram(now, datagram, &mut resets, handler, &mut out);
             }
@@ -98,6 +103,16 @@ impl<T> IoThread<T> {
             self.counters.full_batches.add(u64::from(n == BATCH));
             handler.tick(now, load, &mut out);
             out.flush();
+            if self.counters.quic_queued.value() != queued {
+                self.queue.wake();
+            }
+        }
+    }
+
+    /// Has the lanes of a whole batch fetched into the cache, instead of waiting for each.
+    fn fetch<'a>(&self, batch: impl Iterator<Item = &'a [u8]>) {
+        for found in batch.filter_map(|bytes| self.lanes.find(bytes.get(1..1 + ID_LEN)?)) {
+            prefetch(&**found.entry());
         }
     }
 
@@ -119,6 +134,7 @@ impl<T> IoThread<T> {
                     return self.perhaps_reset(now, &datagram, resets);
                 };
                 let lane = found.entry();
+                prefetch(&**lane);
                 let opened = match lane.opener.open(datagram.bytes) {
                     Ok(opened) => opened,
                     Err(error) => return self.unopened(now, &error, &datagram, resets),

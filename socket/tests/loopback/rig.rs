@@ -79,7 +79,7 @@ impl Handler<Back> for Echo {
         out: &mut SendBatch,
     ) {
         let back = &lane.state.0;
-        if arrival.newest && **back.address() != arrival.from {
+        if arrival.newest && back.address() != arrival.from {
             back.move_to(arrival.from);
         }
         out.seal(back, |buf| {
