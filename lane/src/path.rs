@@ -90,7 +90,8 @@ pub struct Tracker {
     roaming: Roaming,
     trusted: Option<Address>,
     before: Option<(Address, Instant)>,
-    candidates: [Option<Candidate>; MAX_CANDIDATES],
+    /// Empty but while an address is being proven: thousands of peers never move.
+    candidates: Vec<Candidate>,
     started: [Option<Instant>; MAX_NEW_CANDIDATES],
     order: u64,
 }
@@ -110,7 +111,7 @@ impl Tracker {
             roaming,
             trusted: None,
             before: None,
-            candidates: [None; MAX_CANDIDATES],
+            candidates: Vec::new(),
             started: [None; MAX_NEW_CANDIDATES],
             order: 0,
         }
@@ -128,7 +129,7 @@ impl Tracker {
             return None;
         }
         if self.trusted == Some(packet.from) {
-            self.candidates = [None; MAX_CANDIDATES];
+            self.candidates = Vec::new();
             return None;
         }
         if self.roaming == Roaming::Fixed {
@@ -137,7 +138,7 @@ impl Tracker {
         self.order += 1;
         let order = self.order;
         if self.before.is_some_and(|(before, _)| before == packet.from) {
-            self.candidates = [None; MAX_CANDIDATES];
+            self.candidates = Vec::new();
             self.before = None;
             self.trusted = Some(packet.from);
             return self.trusted;
@@ -158,9 +159,7 @@ impl Tracker {
         }
         let proven = candidate.order;
         // Those that showed up before it are history; one that showed up after it may still win.
-        for slot in &mut self.candidates {
-            slot.take_if(|other| other.order <= proven);
-        }
+        self.keep(|other| other.order > proven);
         self.before = self.trusted.map(|before| (before, now));
         self.trusted = Some(from);
         self.trusted
@@ -171,7 +170,7 @@ impl Tracker {
     pub fn poll_ping(&mut self, now: Instant, nonce: [u8; 8], bytes: usize) -> Option<PingTo> {
         self.expire(now);
         let trusted = self.trusted;
-        for candidate in self.candidates.iter_mut().flatten() {
+        for candidate in &mut self.candidates {
             if let Some(to) = candidate.poll_ping(now, trusted, nonce, bytes) {
                 return Some(PingTo { to, nonce });
             }
@@ -181,7 +180,7 @@ impl Tracker {
 
     /// When [`Tracker::poll_ping`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.candidates.iter().flatten().map(Candidate::timeout).min()
+        self.candidates.iter().map(Candidate::timeout).min()
     }
 
     /// Where a media packet of `bytes` bytes goes besides the trusted address, if anywhere; counts it as sent.
@@ -191,7 +190,6 @@ impl Tracker {
         let newest = self
             .candidates
             .iter_mut()
-            .flatten()
             .max_by_key(|candidate| candidate.order)?;
         let in_time = now.duration_since(newest.since) < BOTH_TIME;
         (in_time && newest.charge(bytes)).then_some(newest.address)
@@ -217,20 +215,19 @@ impl Tracker {
 
     /// Whether no candidate is being looked at.
     pub fn is_settled(&self) -> bool {
-        self.candidates.iter().all(Option::is_none)
+        self.candidates.is_empty()
     }
 
     fn candidate(&mut self, address: &Address) -> Option<&mut Candidate> {
         self.candidates
             .iter_mut()
-            .flatten()
             .find(|candidate| candidate.address == *address)
     }
 
     fn start(&mut self, now: Instant, packet: &Received, order: u64) {
-        let Some(slot) = self.candidates.iter_mut().find(|slot| slot.is_none()) else {
+        if self.candidates.len() >= MAX_CANDIDATES {
             return;
-        };
+        }
         let Some(started) = self
             .started
             .iter_mut()
@@ -239,13 +236,19 @@ impl Tracker {
             return;
         };
         *started = Some(now);
-        *slot = Some(Candidate::new(now, packet.from, packet.bytes, order));
+        self.candidates
+            .push(Candidate::new(now, packet.from, packet.bytes, order));
+    }
+
+    fn keep(&mut self, wanted: impl Fn(&Candidate) -> bool) {
+        self.candidates.retain(wanted);
+        if self.candidates.is_empty() {
+            self.candidates = Vec::new();
+        }
     }
 
     fn expire(&mut self, now: Instant) {
-        for slot in &mut self.candidates {
-            slot.take_if(|candidate| now.duration_since(candidate.since) >= PROOF_TIME);
-        }
+        self.keep(|candidate| now.duration_since(candidate.since) < PROOF_TIME);
         self.before
             .take_if(|(_, moved)| now.duration_since(*moved) >= RETURN_TIME);
     }

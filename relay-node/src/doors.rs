@@ -50,7 +50,12 @@ impl Door {
             let Some(incoming) = incoming else { return };
             if let Some(incoming) = self.knock(&relay, incoming) {
                 let known = Arc::clone(&self.sessions);
-                tokio::spawn(session::serve(Arc::clone(&relay), self.kind, known, incoming));
+                tokio::spawn(session::serve(
+                    Arc::clone(&relay),
+                    self.kind,
+                    known,
+                    Box::new(incoming),
+                ));
             }
         }
     }

@@ -18,7 +18,7 @@ use wzp_relay_core::{
     limits::Prefix,
     stats::Leg,
 };
-use wzp_socket::relay::{Lane, Sessions};
+use wzp_socket::relay::{Lane, Session, Sessions};
 use wzp_wire::signal::{Kind, LaneAccept, LaneOffer, Reason, Role, SignalMessage, Welcome};
 
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     frames,
     lanes::{self, Numbers},
     port::{Cut, Port, Seats, outbox},
-    relay::Shared,
+    relay::{Shared, Ticket},
 };
 use greeting::Greeted;
 pub(crate) use greeting::unix_now;
@@ -92,35 +92,80 @@ impl From<Refusal> for End {
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(relay: Arc<Shared>, door: DoorKind, known: Arc<Sessions>, incoming: Incoming) {
+///
+/// Both stages are boxed: what only the greeting needs does not stay for as long as its member does.
+pub(crate) async fn serve(relay: Arc<Shared>, door: DoorKind, known: Arc<Sessions>, incoming: Box<Incoming>) {
+    let Some(visitor) = Box::pin(receive(&relay, door, &known, *incoming)).await else {
+        return;
+    };
+    let Visitor {
+        connection,
+        greeted,
+        _ticket,
+        _known,
+    } = visitor;
+    let span = debug_span!("session", peer = %connection.remote_address(), role = ?greeted.role);
+    Box::pin(run(&relay, &connection, greeted)).instrument(span).await;
+}
+
+/// Somebody who was let in.
+struct Visitor {
+    connection: Connection,
+    greeted: Box<Greeted>,
+    _ticket: Ticket,
+    _known: Session,
+}
+
+/// Handshake and greeting; `None` if that comes to nothing, which the other end has been told then.
+async fn receive(
+    relay: &Arc<Shared>,
+    door: DoorKind,
+    known: &Arc<Sessions>,
+    incoming: Incoming,
+) -> Option<Visitor> {
     let began = time::Instant::now();
     let deadline = began + relay.limits.unauthenticated;
     let prefix = Prefix::of(incoming.remote_address().ip());
     let mut ticket = match relay.ticket(prefix) {
         Ok(ticket) => ticket,
-        Err(refusal) => return turn_away(&relay, incoming, &refusal, deadline).await,
+        Err(refusal) => {
+            turn_away(relay, incoming, &refusal, deadline).await;
+            return None;
+        }
     };
     let Ok(connecting) = incoming.accept() else {
-        return relay.metrics.handshake("failed");
+        relay.metrics.handshake("failed");
+        return None;
     };
     let connection = match time::timeout_at(deadline, connecting).await {
         Ok(Ok(connection)) => connection,
-        Ok(Err(_)) => return relay.metrics.handshake("failed"),
-        Err(_) => return relay.metrics.handshake("timeout"),
+        Ok(Err(_)) => {
+            relay.metrics.handshake("failed");
+            return None;
+        }
+        Err(_) => {
+            relay.metrics.handshake("timeout");
+            return None;
+        }
     };
     relay.metrics.handshake("ok");
     relay.metrics.handshake_took(began.elapsed());
-    let _known = known.enter(connection.remote_address());
+    let known = known.enter(connection.remote_address());
     let greeted = select! {
-        greeted = time::timeout_at(deadline, greeting::greet(&relay, &connection, &mut ticket, door)) => greeted,
+        greeted = time::timeout_at(deadline, greeting::greet(relay, &connection, &mut ticket, door)) => greeted,
         () = relay.stopping() => {
-            return connection.close(code(Reason::ShuttingDown), b"the relay stops");
+            connection.close(code(Reason::ShuttingDown), b"the relay stops");
+            return None;
         }
     };
     match greeted {
         Ok(Ok(greeted)) => {
-            let span = debug_span!("session", peer = %connection.remote_address(), role = ?greeted.role);
-            run(&relay, &connection, greeted).instrument(span).await;
+            return Some(Visitor {
+                connection,
+                greeted: Box::new(greeted),
+                _ticket: ticket,
+                _known: known,
+            });
         }
         Ok(Err(refused)) => {
             relay.metrics.refused(refused.refusal.reason);
@@ -133,6 +178,7 @@ pub(crate) async fn serve(relay: Arc<Shared>, door: DoorKind, known: Arc<Session
             connection.close(code(refusal.reason), refusal.text.as_bytes());
         }
     }
+    None
 }
 
 /// Completes the handshake only to say why not: a refusal without one has no reason. As that costs a signature and
@@ -160,14 +206,14 @@ pub(crate) fn code(reason: Reason) -> VarInt {
     VarInt::from_u32(u32::try_from(i32::from(reason)).unwrap_or_default())
 }
 
-async fn run(relay: &Arc<Shared>, connection: &Connection, greeted: Greeted) {
+async fn run(relay: &Arc<Shared>, connection: &Connection, greeted: Box<Greeted>) {
     let Greeted {
         entrant,
         hello,
         role,
         mut reader,
         send,
-    } = greeted;
+    } = *greeted;
     let (outbox, outgoings) = outbox();
     let (leg, seats) = match role {
         Role::Relay => (Leg::Mesh, Seats::trunk()),
@@ -207,7 +253,7 @@ async fn run(relay: &Arc<Shared>, connection: &Connection, greeted: Greeted) {
     }
     debug!(?end, "session ended");
     session.ended(end.label(), began.elapsed());
-    finish(relay, connection, writer, end).await;
+    Box::pin(finish(relay, connection, writer, end)).await;
 }
 
 /// Who is at the other end.

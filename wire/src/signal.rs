@@ -96,6 +96,11 @@ impl Decoder {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
+        if self.read == self.buffer.len() {
+            // Thousands of streams are silent most of the time, and one long message must not cost memory for ever.
+            self.buffer = Vec::new();
+            self.read = 0;
+        }
         let unread = self.buffer.get(self.read..).unwrap_or_default();
         let Some((&length, rest)) = unread.split_first_chunk::<LENGTH_BYTES>() else {
             return Ok(None);
