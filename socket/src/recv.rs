@@ -180,7 +180,7 @@ mod tests {
         let (mut batch, counters) = (RecvBatch::new(), Counters::default());
         let mut seen = Vec::new();
         while counters.received.value() < 3 {
-            udp.wait(None, Duration::from_secs(5));
+            udp.wait(Duration::from_secs(5));
             batch.recv(&udp, &counters).unwrap();
             seen.extend(batch.datagrams().map(|d| (d.from, d.bytes.len())));
         }

@@ -20,7 +20,6 @@ mod queue;
 mod sessions;
 mod table;
 mod thread;
-mod wake;
 
 pub use sessions::{Session, Sessions};
 pub use table::{Entry, Found, Full, ID_LEN, Lane, LaneTable};
@@ -33,7 +32,6 @@ use crate::udp::{BUFFER_BYTES, Sharing, Udp};
 use endpoint::VirtualSocket;
 use queue::Queue;
 use thread::IoThread;
-use wake::Wake;
 
 /// How a relay uses its port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -230,7 +228,6 @@ impl Bound {
         let mut running = Running {
             sender: self.sender(),
             stop: Arc::default(),
-            wake: Arc::new(Wake::new()?),
             counters: vec![Arc::clone(&self.shared.beside)],
             threads: Vec::new(),
         };
@@ -242,7 +239,6 @@ impl Bound {
                 lanes: Arc::clone(lanes),
                 sessions: Arc::clone(&self.shared.sessions),
                 queue: Arc::clone(&self.shared.queue),
-                wake: Arc::clone(&running.wake),
                 stop: Arc::clone(&running.stop),
                 tick: self.config.tick,
             };
@@ -284,7 +280,6 @@ impl Sender {
 pub struct Running {
     sender: Sender,
     stop: Arc<AtomicBool>,
-    wake: Arc<Wake>,
     /// Of everything beside the threads, then of each thread.
     counters: Vec<Arc<Counters>>,
     threads: Vec<JoinHandle<()>>,
@@ -320,7 +315,6 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
-        self.wake.wake();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("an io thread panicked");

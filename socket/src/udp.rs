@@ -189,18 +189,16 @@ impl Udp {
         self.socket.try_clone()
     }
 
-    /// Waits until there is something to read here or at `wake`, or `timeout` is over.
-    pub fn wait(&self, wake: Option<RawFd>, timeout: Duration) {
-        let poll = |fd| libc::pollfd {
-            fd,
+    /// Waits until there is something to read, or `timeout` is over.
+    pub fn wait(&self, timeout: Duration) {
+        let mut readable = libc::pollfd {
+            fd: self.fd(),
             events: libc::POLLIN,
             revents: 0,
         };
-        // poll(2) ignores negative descriptors.
-        let mut fds = [poll(self.fd()), poll(wake.unwrap_or(-1))];
         let millis = libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX);
-        // SAFETY: `fds` outlives the call and its length is passed; an interrupted call is a wake-up like any other.
-        unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, millis) };
+        // SAFETY: `readable` outlives the call, which is told of one; an interrupted call is a wake-up like any other.
+        unsafe { libc::poll(&raw mut readable, 1, millis) };
     }
 }
 

@@ -16,7 +16,6 @@ use crate::recv::{BATCH, Datagram, RecvBatch};
 use crate::relay::queue::Queue;
 use crate::relay::sessions::Sessions;
 use crate::relay::table::{Entry, ID_LEN, LaneTable};
-use crate::relay::wake::Wake;
 use crate::send::SendBatch;
 use crate::udp::Udp;
 
@@ -68,7 +67,6 @@ pub(crate) struct IoThread<T> {
     pub(crate) lanes: Arc<LaneTable<T>>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) queue: Arc<Queue>,
-    pub(crate) wake: Arc<Wake>,
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) tick: Duration,
 }
@@ -81,7 +79,7 @@ impl<T> IoThread<T> {
         let mut load = Load::default();
         while !self.stop.load(Ordering::Acquire) {
             if load.full_batches_in_a_row == 0 {
-                self.udp.wait(Some(self.wake.fd()), self.tick);
+                self.udp.wait(self.tick);
             }
             self.counters.ticks.add(1);
             let now = clock::now();

@@ -71,7 +71,7 @@ impl Forwarder {
         let mut out = SendBatch::new(Arc::clone(&self.udp), Arc::clone(&counters));
         let before = cpu::of_this_thread()?;
         while !self.stop.load(Ordering::Relaxed) {
-            self.udp.wait(None, Duration::from_millis(50));
+            self.udp.wait(Duration::from_millis(50));
             batch.recv(&self.udp, &counters).context("receiving")?;
             for datagram in batch.datagrams() {
                 self.forward(datagram.bytes, &mut out);

@@ -269,7 +269,7 @@ impl Drop for Listening {
 fn listen(seat: &Seat, shared: &Shared) {
     let mut batch = RecvBatch::new();
     while !shared.stop.load(Ordering::Relaxed) {
-        seat.udp.wait(None, Duration::from_millis(50));
+        seat.udp.wait(Duration::from_millis(50));
         if batch.recv(&seat.udp, &shared.counters).is_err() {
             continue;
         }

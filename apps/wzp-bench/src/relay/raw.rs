@@ -29,7 +29,7 @@ pub(super) fn serve() -> anyhow::Result<()> {
     let mut batch = RecvBatch::new();
     let mut out = SendBatch::new(Arc::clone(&udp), Arc::clone(&counters));
     loop {
-        udp.wait(None, Duration::from_secs(60));
+        udp.wait(Duration::from_secs(60));
         batch.recv(&udp, &counters).context("receiving")?;
         for datagram in batch.datagrams() {
             forward(size, &members, datagram.bytes, &mut out);
