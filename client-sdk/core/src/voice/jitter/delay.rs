@@ -20,6 +20,9 @@ const FORGET: f32 = 0.983;
 const ARRIVED: f32 = 0.95;
 /// Share of the recovered frames whose repair must be in time.
 const REPAIRED: f32 = 0.97;
+/// Share that must still be in time for the target to shrink: where blocks are repaired all the time, the share above
+/// comes and goes by a frame, and each change of delay is heard.
+const KEPT: f32 = 0.99;
 /// Share of frames that must owe their being there to repair before anybody waits for it: below, concealing
 /// them is cheaper than delay for all.
 const REPAIR_WORTH: f32 = 0.005;
@@ -232,21 +235,27 @@ impl Delay {
         if self.arrived == 0 {
             return;
         }
+        let wanted = self.wanted(REPAIRED);
+        if wanted >= self.target {
+            self.target = wanted;
+            self.rested = now;
+        } else if now.duration_since(self.rested) >= self.config.rest {
+            let kept = self.wanted(KEPT).min(self.target);
+            self.target = kept.max(self.target - micros(self.config.step));
+            self.rested = now;
+        }
+    }
+
+    /// The offset at which enough arrivals, and this share of what is repaired, are in time.
+    fn wanted(&self, repaired: f32) -> i64 {
         let mut wanted = self
             .arrivals
             .quantile(ARRIVED)
             .map_or(self.target, |q| q + MARGIN);
         if self.repairs.total >= REPAIR_WORTH * self.frames {
-            wanted = wanted.max(self.repairs.quantile(REPAIRED).map_or(i64::MIN, |q| q + MARGIN));
+            wanted = wanted.max(self.repairs.quantile(repaired).map_or(i64::MIN, |q| q + MARGIN));
         }
-        wanted = wanted.min(self.cap());
-        if wanted >= self.target {
-            self.target = wanted;
-            self.rested = now;
-        } else if now.duration_since(self.rested) >= self.config.rest {
-            self.target = wanted.max(self.target - micros(self.config.step));
-            self.rested = now;
-        }
+        wanted.min(self.cap())
     }
 }
 
@@ -348,6 +357,23 @@ mod tests {
             "1 in 400 is not worth 110 ms: {}",
             delay.target()
         );
+    }
+
+    #[test]
+    fn keeps_what_some_repair_still_needs_instead_of_going_down_and_up() {
+        let mut delay = Delay::new(Config::default());
+        let mut now = feed(&mut delay, 1_000, [0; 100]);
+        for block in 0..1_000 {
+            now = feed(&mut delay, now, [0; 9]);
+            let late = block % 60 == 0;
+            delay.repaired(if late { 150 * MS } else { 110 * MS }, 1.0);
+            delay.aim(at(now));
+            assert!(
+                block < 60 || delay.target() >= 150 * MS,
+                "{block}: {}",
+                delay.target()
+            );
+        }
     }
 
     #[test]
