@@ -36,12 +36,14 @@ pub struct SendBatch {
     spin: Spin,
 }
 
+/// What is written of it lies together: in front.
 #[derive(Clone)]
+#[repr(C)]
 struct Slot {
-    bytes: [u8; MAX_SENT],
     len: usize,
     to: Address,
     extras: Extras,
+    bytes: [u8; MAX_SENT],
 }
 
 impl Slot {
