@@ -75,7 +75,7 @@ impl fmt::Display for Row {
 /// When the relay is missing, refuses, or nothing is heard.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let program = relay::program(args.relay.clone())?;
-    let process = Process::relay(&program)?;
+    let process = Process::relay(&program, None)?;
     let known = std::env::temp_dir().join(format!("wzp-bench-known-relays-{}", std::process::id()));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -16,6 +16,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Serialize;
 
+use crate::cpu::Cores;
 use crate::load::Shape;
 use crate::report::Format;
 pub(crate) use process::Process;
@@ -167,6 +168,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         program: program(relay)?,
         duration: Duration::from_secs(seconds),
         ramp: !no_ramp,
+        cores: Cores::split()?,
     };
     for carrier in [Carrier::Lane, Carrier::Quic]
         .into_iter()

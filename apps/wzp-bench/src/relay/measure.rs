@@ -12,6 +12,7 @@ use super::members::{self, Member};
 use super::process::Process;
 use super::quic::Quic;
 use super::{Carrier, Row, ShapeName};
+use crate::cpu::Cores;
 use crate::load::{Pace, Shape};
 
 /// Frames a second of a voice.
@@ -50,6 +51,7 @@ pub(super) struct Bench {
     pub(super) program: PathBuf,
     pub(super) duration: Duration,
     pub(super) ramp: bool,
+    pub(super) cores: Option<Cores>,
 }
 
 /// A forwarder and the load on it.
@@ -111,7 +113,7 @@ impl Bench {
             .build()
             .context("starting QUIC")?;
         let (mut relay, idle) = self.relay(&runtime, shape, carrier)?;
-        let mut raw = raw(shape)?;
+        let mut raw = self.raw(shape)?;
         let (mut ours, mut bare) = (Window::default(), Window::default());
         for side in [&mut relay, &mut raw] {
             side.window(per_second, WARM_UP)?;
@@ -153,7 +155,7 @@ impl Bench {
         shape: Shape,
         carrier: Carrier,
     ) -> anyhow::Result<(Side, Option<u64>)> {
-        let process = Process::relay(&self.program)?;
+        let process = Process::relay(&self.program, self.cores.as_ref())?;
         // The first member makes the relay take what it needs in any case.
         let endpoint = {
             let _inside = runtime.enter();
@@ -188,6 +190,14 @@ impl Bench {
             }
         };
         Ok((Side { traffic, process }, idle))
+    }
+
+    /// The forwarder without crypto, with as many members.
+    fn raw(&self, shape: Shape) -> anyhow::Result<Side> {
+        let places = Places::bind(shape)?;
+        let process = Process::raw(shape, &places.addresses, self.cores.as_ref())?;
+        let traffic = Box::new(Lanes::raw(places, process.address)?);
+        Ok(Side { traffic, process })
     }
 
     /// Raises the rate until loss starts, then looks at the clock at half of it.
@@ -301,14 +311,6 @@ fn settle(traffic: &mut dyn Traffic) {
         }
     }
     traffic.ages_us();
-}
-
-/// The forwarder without crypto, with as many members.
-fn raw(shape: Shape) -> anyhow::Result<Side> {
-    let places = Places::bind(shape)?;
-    let process = Process::raw(shape, &places.addresses)?;
-    let traffic = Box::new(Lanes::raw(places, process.address)?);
-    Ok(Side { traffic, process })
 }
 
 impl Side {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::cpu;
+use crate::cpu::{self, Cores};
 use crate::load::Shape;
 
 /// A running process that has said where it listens.
@@ -24,7 +24,7 @@ impl Process {
     ///
     /// # Errors
     /// When it does not start.
-    pub(crate) fn relay(program: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn relay(program: &Path, cores: Option<&Cores>) -> anyhow::Result<Self> {
         let mut command = Command::new(program);
         command
             .args([
@@ -46,18 +46,18 @@ impl Process {
             ])
             .args(["--packet-rate", "100000"])
             .stdin(Stdio::null());
-        Self::start(command, "address")
+        Self::listening(spawn(command, cores)?, "address")
     }
 
     /// The forwarder without crypto, for members at these addresses.
     ///
     /// # Errors
     /// When it does not start.
-    pub(crate) fn raw(shape: Shape, addresses: &[SocketAddr]) -> anyhow::Result<Self> {
+    pub(crate) fn raw(shape: Shape, addresses: &[SocketAddr], cores: Option<&Cores>) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("finding this program")?;
         let mut command = Command::new(program);
         command.args(["relay", "--raw"]).stdin(Stdio::piped());
-        let mut child = spawn(command)?;
+        let mut child = spawn(command, cores)?;
         let mut stdin = child.stdin.take().context("talking to the forwarder")?;
         let mut members = format!("{}\n", shape.members);
         addresses
@@ -68,10 +68,6 @@ impl Process {
             .context("telling the forwarder its members")?;
         drop(stdin);
         Self::listening(child, "address")
-    }
-
-    fn start(command: Command, key: &str) -> anyhow::Result<Self> {
-        Self::listening(spawn(command)?, key)
     }
 
     /// Waits for a line `KEY ADDRESS …` on stdout.
@@ -124,9 +120,11 @@ impl Drop for Process {
     }
 }
 
-fn spawn(mut command: Command) -> anyhow::Result<Child> {
-    command
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("starting {}", command.get_program().display()))
+fn spawn(mut command: Command, cores: Option<&Cores>) -> anyhow::Result<Child> {
+    command.stdout(Stdio::piped());
+    let child = match cores {
+        Some(cores) => cores.spawn(&mut command),
+        None => command.spawn().map_err(Into::into),
+    };
+    child.with_context(|| format!("starting {}", command.get_program().display()))
 }
