@@ -1,5 +1,7 @@
 //! Who comes, who is heard, who goes.
 
+use std::time::Duration;
+
 use wzp_sdk_core::call::{Config, Event};
 use wzp_testkit::{Grade, Profile};
 use wzp_wire::signal::{Kind, Reason, proto};
@@ -182,4 +184,33 @@ fn what_the_relay_says_to_people_reaches_them() {
     );
     let reason = Reason::ShuttingDown;
     assert_eq!(*goodbye, Event::Refused { reason, text });
+}
+
+/// As after a suspended machine: nobody ran, and every timer is long over.
+#[test]
+fn a_clock_that_jumps_an_hour_ahead_costs_a_moment_and_no_member() {
+    let mut room = Room::new(32);
+    for _ in 0..3 {
+        room.join(config(), Profile::default());
+    }
+    room.run(3.0);
+    for _ in 0..3 {
+        room.now += Duration::from_secs(3_600);
+        room.run(5.0);
+        let played = |room: &mut Room| -> Vec<u64> {
+            (0..3)
+                .flat_map(|me| {
+                    (0..3)
+                        .filter(move |other| *other != me)
+                        .map(move |other| (me, other))
+                })
+                .map(|(me, other)| room.seats[me].remote(id(other)).unwrap().stats.played_ms)
+                .collect()
+        };
+        let before = played(&mut room);
+        room.run(1.0);
+        for (before, after) in before.into_iter().zip(played(&mut room)) {
+            assert!(after >= before + 900, "{before} {after}");
+        }
+    }
 }
