@@ -69,7 +69,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
     })
 }
 
-/// Fewer than cores unless said otherwise: a packet that wakes two threads costs twice as much, and the IO threads have
+/// Fewer than cores unless said otherwise: a packet that wakes a second thread pays for that too, and the IO threads have
 /// most of the work.
 fn quic_threads(wanted: usize) -> usize {
     match wanted {

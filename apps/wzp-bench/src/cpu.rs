@@ -58,8 +58,7 @@ fn read(clock: libc::clockid_t) -> anyhow::Result<Duration> {
 
 /// A core for the process that is measured, and the others for whoever measures it.
 ///
-/// Where the scheduler puts both is a matter of luck otherwise, and stays so for a whole measurement: next to the load a
-/// small forwarder costs a third more.
+/// Where the scheduler puts both is a matter of luck otherwise, and stays so for a whole measurement.
 pub(crate) struct Cores {
     measured: libc::cpu_set_t,
     others: libc::cpu_set_t,
