@@ -14,7 +14,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
-use wzp_identity::{GrantClaims, Identity, Phrase, RoomScope, Validity, shared_secret_issuer};
+use wzp_identity::{GrantClaims, GrantRole, Identity, Phrase, RoomScope, Validity, shared_secret_issuer};
 use wzp_sdk_core::{call as core, carrier::Preference, voice::sender::Pauses};
 use wzp_socket::{
     client::{Config, Socket},
@@ -185,6 +185,7 @@ fn own_grant(secret: &str, identity: &Identity) -> Result<String, ConnectError> 
         .map_or(0, |since| since.as_secs());
     let claims = GrantClaims {
         subject: identity.fingerprint(),
+        role: GrantRole::Member,
         room: RoomScope::Any,
         relays: Vec::new(),
         sender: None,

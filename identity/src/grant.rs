@@ -9,6 +9,6 @@ mod claims;
 mod token;
 mod trust;
 
-pub use claims::{ClaimError, Grant, GrantClaims, RoomScope, Validity};
+pub use claims::{ClaimError, Grant, GrantClaims, GrantRole, RoomScope, Validity};
 pub use token::{GrantError, MAX_TOKEN_BYTES, verify};
 pub use trust::{GrantKey, GrantPublicKey, KeyId, SecretError, TrustedKeys, shared_secret_issuer};

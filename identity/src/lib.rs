@@ -16,8 +16,8 @@ mod safety;
 
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use grant::{
-    ClaimError, Grant, GrantClaims, GrantError, GrantKey, GrantPublicKey, KeyId, MAX_TOKEN_BYTES, RoomScope,
-    SecretError, TrustedKeys, Validity, shared_secret_issuer, verify,
+    ClaimError, Grant, GrantClaims, GrantError, GrantKey, GrantPublicKey, GrantRole, KeyId, MAX_TOKEN_BYTES,
+    RoomScope, SecretError, TrustedKeys, Validity, shared_secret_issuer, verify,
 };
 pub use keys::{BadSignature, Identity, InvalidPublicKey, PublicIdentity};
 pub use phrase::{Phrase, PhraseError, WORDS};

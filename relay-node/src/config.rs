@@ -5,7 +5,7 @@ mod target;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use wzp_identity::{GrantKey, shared_secret_issuer};
+use wzp_identity::{GrantKey, SecretError, shared_secret_issuer};
 use wzp_relay_core::{limits::ConnectionsConfig, limits::Rate, overload, rooms, speakers, trunk::Side};
 
 pub use target::{Fingerprint, Target};
@@ -71,6 +71,16 @@ pub struct Args {
     /// Relays started with --forward may carry their members here [default: only if --listen is a loopback address]
     #[arg(long, env = "WZP_RELAY_ALLOW_FORWARD", conflicts_with = "forward")]
     allow_forward: bool,
+
+    /// What relays show each other instead of --secret (16 to 1,024 bytes, the same on both sides): with it, nobody
+    /// becomes a relay by knowing --secret, nor a member by knowing this [default: the secret of --secret]
+    #[arg(
+        long,
+        env = "WZP_RELAY_FORWARD_SECRET",
+        value_name = "SECRET",
+        hide_env_values = true
+    )]
+    forward_secret: Option<String>,
 
     /// Measure the way to this relay with a PING a second; may be given up to 64 times
     #[arg(
@@ -176,6 +186,8 @@ pub struct Config {
     pub reflect_port: Option<u16>,
     /// The upstream relay.
     pub forward: Option<Forward>,
+    /// Signs the grants that relays show each other: that of `--forward-secret`, or of `--secret`.
+    pub forward_key: Option<Box<GrantKey>>,
     /// Whether other relays may carry their members here.
     pub takes_relays: bool,
     /// The relays to be measured.
@@ -215,6 +227,16 @@ pub enum Access {
     },
     /// Whoever has a grant that this key signed.
     Secret(Box<GrantKey>),
+}
+
+impl Access {
+    /// The key that signs the grants of members, if they need one.
+    pub(crate) fn key(&self) -> Option<&GrantKey> {
+        match self {
+            Self::Open { .. } => None,
+            Self::Secret(key) => Some(key),
+        }
+    }
 }
 
 /// The upstream relay.
@@ -270,7 +292,16 @@ pub struct Log {
 pub enum ConfigError {
     /// See [`wzp_identity::SecretError`].
     #[error("--secret: {0}")]
-    Secret(#[from] wzp_identity::SecretError),
+    Secret(#[source] SecretError),
+    /// As above, of the relays.
+    #[error("--forward-secret: {0}")]
+    ForwardSecret(#[source] SecretError),
+    /// It would keep members and relays apart, and does not.
+    #[error("--forward-secret is the same as --secret; leave it out if whoever knows that may be a relay")]
+    SameSecret,
+    /// There is nobody to show it to, and nobody who shows it.
+    #[error("--forward-secret is for relays with --forward or --allow-forward")]
+    NeedlessForwardSecret,
     /// The same port twice.
     #[error("--reflect-port {0} is the port of --listen")]
     ReflectPort(u16),
@@ -318,6 +349,7 @@ impl TryFrom<Args> for Config {
             forward,
             forward_cert,
             allow_forward,
+            forward_secret,
             probe,
             metrics,
             io_threads,
@@ -341,8 +373,16 @@ impl TryFrom<Args> for Config {
             return Err(ConfigError::ReflectPort(listen.port()));
         }
         let access = match secret {
-            Some(secret) => Access::Secret(Box::new(shared_secret_issuer(&secret)?)),
+            Some(secret) => Access::Secret(Box::new(
+                shared_secret_issuer(&secret).map_err(ConfigError::Secret)?,
+            )),
             None => Access::Open { said: open },
+        };
+        let takes_relays = allow_forward || listen.ip().is_loopback();
+        let forward_key = match forward_secret {
+            Some(_) if forward.is_none() && !takes_relays => return Err(ConfigError::NeedlessForwardSecret),
+            Some(secret) => Some(relays_key(&secret, &access)?),
+            None => access.key().cloned(),
         };
         let connections = ConnectionsConfig {
             total: count(max_connections),
@@ -372,7 +412,8 @@ impl TryFrom<Args> for Config {
                 target,
                 certificate: forward_cert,
             }),
-            takes_relays: allow_forward || listen.ip().is_loopback(),
+            forward_key: forward_key.map(Box::new),
+            takes_relays,
             probes: distinct(probe)?,
             metrics,
             io_threads: usize::from(io_threads),
@@ -394,6 +435,14 @@ impl TryFrom<Args> for Config {
             },
             log: parse_log(log, log_json)?,
         })
+    }
+}
+
+fn relays_key(secret: &str, access: &Access) -> Result<GrantKey, ConfigError> {
+    let key = shared_secret_issuer(secret).map_err(ConfigError::ForwardSecret)?;
+    match access.key() {
+        Some(members) if members.public() == key.public() => Err(ConfigError::SameSecret),
+        _ => Ok(key),
     }
 }
 

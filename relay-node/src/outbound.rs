@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::Connection;
 use tokio::{net::lookup_host, time};
-use wzp_identity::{EXPORTER_LABEL, GrantClaims, GrantKey, Identity, RoomScope, Validity};
+use wzp_identity::{EXPORTER_LABEL, GrantClaims, GrantKey, GrantRole, Identity, RoomScope, Validity};
 use wzp_relay_core::{limits::Rate, stats::Leg};
 use wzp_socket::{
     address::canonical,
@@ -36,6 +36,7 @@ pub(crate) struct Caller {
     pub(crate) lanes: Arc<Lanes>,
     /// Made at every start: it names nobody.
     pub(crate) identity: Identity,
+    /// Signs our grants for the role of a relay.
     pub(crate) grant_key: Option<Box<GrantKey>>,
 }
 
@@ -109,7 +110,7 @@ impl Caller {
             software: SOFTWARE.to_owned(),
             identity_key: self.identity.public().to_bytes(),
             proof: self.prove(&connection)?,
-            grant: self.grant(),
+            grant: self.grant(role),
             role,
             lane: offer,
         };
@@ -137,14 +138,15 @@ impl Caller {
         Ok(self.identity.prove_connection(&exporter))
     }
 
-    /// Relays that share a secret let each other in by it.
-    fn grant(&self) -> String {
-        let Some(key) = &self.grant_key else {
+    /// Relays that share a secret let each other in by it; to be measured, none is needed.
+    fn grant(&self, role: Role) -> String {
+        let (Role::Relay, Some(key)) = (role, &self.grant_key) else {
             return String::new();
         };
         let now = crate::session::unix_now();
         let claims = GrantClaims {
             subject: self.identity.fingerprint(),
+            role: GrantRole::Relay,
             room: RoomScope::Any,
             relays: Vec::new(),
             sender: None,

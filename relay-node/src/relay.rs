@@ -13,7 +13,7 @@ use tokio::{
     time,
 };
 use tracing::info;
-use wzp_identity::{Identity, Phrase, TrustedKeys};
+use wzp_identity::{GrantKey, Identity, Phrase};
 use wzp_relay_core::{
     admission::{Policy, Refusal},
     lifecycle::Lifecycle,
@@ -31,7 +31,7 @@ use crate::{
     banner::Banner,
     beside::Beside,
     cert::Certificate,
-    config::{Access, Config, Limits},
+    config::{Config, Limits},
     doors::{Door, DoorKind},
     hall::Hall,
     http,
@@ -56,7 +56,10 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 pub(crate) struct Shared {
     pub(crate) hall: Hall,
     pub(crate) lanes: Arc<Lanes>,
+    /// Which members may enter, here or behind another relay.
     pub(crate) policy: Policy,
+    /// Which relays may bring them.
+    pub(crate) relay_policy: Policy,
     pub(crate) limits: Limits,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) boot_id: [u8; 8],
@@ -110,6 +113,7 @@ impl Relay {
             access,
             reflect_port,
             forward,
+            forward_key,
             takes_relays,
             probes,
             metrics: metrics_address,
@@ -148,13 +152,6 @@ impl Relay {
             forward: forward.clone(),
             metrics: http.as_ref().and_then(|http| http.local_addr().ok()),
         };
-        let (policy, grant_key) = match access {
-            Access::Open { .. } => (Policy::Open, None),
-            Access::Secret(key) => {
-                let trusted = TrustedKeys::new(key.public().clone());
-                (Policy::Grants(Box::new(trusted)), Some(key))
-            }
-        };
         let metrics = Arc::new(Metrics::new(&probes));
         let overload = Arc::new(Overload::new(limits.overload));
         let beside = (0..BESIDE).map(|_| {
@@ -170,7 +167,8 @@ impl Relay {
         let shared = Arc::new(Shared {
             hall: Hall::new(rooms),
             lanes: LaneTable::new(max_lanes),
-            policy,
+            policy: Policy::of(access.key().map(GrantKey::public)),
+            relay_policy: Policy::of(forward_key.as_deref().map(GrantKey::public)),
             limits,
             boot_id: random(),
             reflect_port: reflect.as_ref().map(|bound| bound.local_addr().port()),
@@ -198,7 +196,7 @@ impl Relay {
             sender: door.running.sender().clone(),
             lanes: Arc::clone(&shared.lanes),
             identity: Identity::from_phrase(&Phrase::generate(&mut SystemRng)),
-            grant_key,
+            grant_key: forward_key,
         };
         Ok(Self {
             shared,

@@ -17,6 +17,16 @@ pub enum RoomScope {
     Exactly(String),
 }
 
+/// As what a grant lets its subject in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GrantRole {
+    /// To speak and to be heard; a token that names no role.
+    #[default]
+    Member,
+    /// To bring the members of another relay (`"relay"` in the token).
+    Relay,
+}
+
 /// From when until when a grant is good, in Unix seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
@@ -31,6 +41,8 @@ pub struct Validity {
 pub struct GrantClaims {
     /// Whom it lets in (`sub`, 32 hex digits).
     pub subject: Fingerprint,
+    /// As what (`role`).
+    pub role: GrantRole,
     /// Where (`room`).
     pub room: RoomScope,
     /// Names of the relays that may honour it (`relays`), at most 16; empty: every relay that trusts the key.
@@ -53,6 +65,9 @@ pub enum ClaimError {
     /// `room` is empty, longer than 64 bytes, or has control characters.
     #[error("a room name has 1 to 64 bytes and no control characters")]
     Room,
+    /// `role` is there, and none that we know: it might be one that may do less.
+    #[error("there is no such role")]
+    Role,
     /// More than 16 relays, or one whose name is not 1 to 64 printable ASCII letters.
     #[error("a grant names at most 16 relays, each by 1 to 64 printable letters")]
     Relays,
@@ -71,6 +86,11 @@ impl Grant {
     /// Whom it lets in; the connection proof shows that this is who connected.
     pub fn subject(&self) -> Fingerprint {
         self.0.subject
+    }
+
+    /// As what it lets in.
+    pub fn role(&self) -> GrantRole {
+        self.0.role
     }
 
     /// Whether it opens this room.

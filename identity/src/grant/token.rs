@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    claims::{ClaimError, Grant, GrantClaims, RoomScope, Validity},
+    claims::{ClaimError, Grant, GrantClaims, GrantRole, RoomScope, Validity},
     trust::{GrantKey, TrustedKeys},
 };
 
@@ -14,6 +14,7 @@ const MAX_HEADER_BYTES: usize = 256;
 const ALGORITHM: &str = "EdDSA";
 /// Explicit typing (RFC 8725 section 3.11): a token made for something else is no grant.
 const TYPE: &str = "wzp-grant+jwt";
+const RELAY: &str = "relay";
 
 /// Why a token is not a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +59,8 @@ struct Header<'a> {
 #[derive(Serialize, Deserialize)]
 struct Claims {
     sub: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    role: Option<String>,
     room: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     relays: Vec<String>,
@@ -139,6 +142,10 @@ impl From<GrantClaims> for Claims {
     fn from(claims: GrantClaims) -> Self {
         Self {
             sub: claims.subject.to_hex(),
+            role: match claims.role {
+                GrantRole::Member => None,
+                GrantRole::Relay => Some(RELAY.to_owned()),
+            },
             room: claims.room.to_string(),
             relays: claims.relays,
             sender: claims.sender,
@@ -156,6 +163,11 @@ impl TryFrom<Claims> for GrantClaims {
     fn try_from(claims: Claims) -> Result<Self, GrantError> {
         Ok(Self {
             subject: claims.sub.parse().map_err(|_| GrantError::Malformed)?,
+            role: match claims.role.as_deref() {
+                None => GrantRole::Member,
+                Some(RELAY) => GrantRole::Relay,
+                Some(_) => return Err(ClaimError::Role.into()),
+            },
             room: if claims.room == "*" {
                 RoomScope::Any
             } else {

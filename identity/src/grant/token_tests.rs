@@ -17,6 +17,7 @@ fn trusted() -> TrustedKeys {
 fn claims() -> GrantClaims {
     GrantClaims {
         subject: Fingerprint::from_bytes([7; 16]),
+        role: GrantRole::Member,
         room: RoomScope::Exactly("standup".to_owned()),
         relays: vec!["relay-a".to_owned()],
         sender: None,
@@ -60,6 +61,30 @@ fn what_is_issued_is_verified() {
             .unwrap()
             .allows_room("other")
     );
+}
+
+#[test]
+fn who_is_no_relay_is_a_member_and_there_is_no_third_role() {
+    let issued = |role| key().issue(GrantClaims { role, ..claims() }).unwrap();
+    for role in [GrantRole::Member, GrantRole::Relay] {
+        let grant = verify(&issued(role), &trusted(), NOW, 0).unwrap();
+        assert_eq!(grant.role(), role);
+    }
+    let body = |token: &str| {
+        let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+        String::from_utf8(claims).unwrap()
+    };
+    assert!(!body(&issued(GrantRole::Member)).contains("role"));
+    assert!(body(&issued(GrantRole::Relay)).contains(r#""role":"relay""#));
+    for role in [r#""member""#, r#""Relay""#, r#""""#, "1", r#"["relay"]"#] {
+        let said = GOOD.replacen('{', &format!(r#"{{"role":{role},"#), 1);
+        let refused = verify(&forge(&header("EdDSA", TYPE), &said), &trusted(), NOW, 0).unwrap_err();
+        let expected = match role.starts_with('"') {
+            true => GrantError::Claims(ClaimError::Role),
+            false => GrantError::Malformed,
+        };
+        assert_eq!(refused, expected, "{role}");
+    }
 }
 
 #[test]

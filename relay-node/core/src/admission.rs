@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wzp_identity::{Grant, GrantError, PublicIdentity, RoomScope, TrustedKeys};
+use wzp_identity::{Grant, GrantError, GrantPublicKey, GrantRole, PublicIdentity, RoomScope, TrustedKeys};
 use wzp_wire::{
     RoomName, SenderId,
     signal::{Invalid, Reason},
@@ -29,6 +29,8 @@ pub struct Claim<'a> {
     pub identity_key: &'a [u8; 32],
     /// `Hello.grant`, empty for none.
     pub grant: &'a str,
+    /// As what it wants to enter.
+    pub role: GrantRole,
     /// When the grant has to be good, in Unix seconds: now, or see [`entered`].
     pub unix_now: u64,
 }
@@ -87,10 +89,17 @@ pub struct Entrant {
 }
 
 impl Policy {
+    /// Whoever has a grant of this issuer, or everybody if there is none.
+    pub fn of(issuer: Option<&GrantPublicKey>) -> Self {
+        issuer.map_or(Self::Open, |key| {
+            Self::Grants(Box::new(TrustedKeys::new(key.clone())))
+        })
+    }
+
     /// Checks key and grant of somebody who is not (yet) proven to be there, as of a member behind another relay.
     ///
     /// # Errors
-    /// [`Refusal`] with `REASON_MALFORMED` or one of the `REASON_GRANT_*`.
+    /// [`Refusal`] with `REASON_MALFORMED`, `REASON_ROLE` or one of the `REASON_GRANT_*`.
     pub fn admit(&self, claim: Claim<'_>) -> Result<Entrant, Refusal> {
         let identity = PublicIdentity::from_bytes(claim.identity_key)
             .map_err(|error| Refusal::new(Reason::Malformed, error.to_string()))?;
@@ -112,6 +121,13 @@ impl Policy {
                         Reason::GrantInvalid,
                         "the grant is for relays by name, and this relay has none",
                     ));
+                }
+                if grant.role() != claim.role {
+                    let text = match grant.role() {
+                        GrantRole::Member => "the grant is for a member, not for a relay",
+                        GrantRole::Relay => "the grant is for a relay, not for a member",
+                    };
+                    return Err(Refusal::new(Reason::Role, text));
                 }
                 Some(grant)
             }
@@ -250,6 +266,7 @@ mod tests {
     fn token(secret: &str, of: &Identity, room: RoomScope, expires: u64) -> String {
         let claims = GrantClaims {
             subject: of.fingerprint(),
+            role: GrantRole::Member,
             room,
             relays: Vec::new(),
             sender: Some(9),
@@ -264,7 +281,7 @@ mod tests {
 
     fn policy() -> Policy {
         let key = shared_secret_issuer("0123456789abcdef").unwrap();
-        Policy::Grants(Box::new(TrustedKeys::new(key.public().clone())))
+        Policy::of(Some(key.public()))
     }
 
     fn admit(policy: &Policy, who: &Identity, grant: &str) -> Result<Entrant, Reason> {
@@ -272,6 +289,7 @@ mod tests {
         let claim = Claim {
             identity_key: &identity_key,
             grant,
+            role: GrantRole::Member,
             unix_now: NOW,
         };
         let exporter = [5; 32];
@@ -329,6 +347,7 @@ mod tests {
             let claim = Claim {
                 identity_key: &identity_key,
                 grant: &grant,
+                role: GrantRole::Member,
                 unix_now,
             };
             policy().admit(claim).map_err(|refusal| refusal.reason).err()
@@ -343,6 +362,7 @@ mod tests {
     fn a_grant_for_relays_by_name_is_not_for_one_without() {
         let claims = GrantClaims {
             subject: identity(1).fingerprint(),
+            role: GrantRole::Member,
             room: RoomScope::Any,
             relays: vec!["another".to_owned()],
             sender: None,

@@ -25,6 +25,23 @@ fn who_can_be_reached_by_others_carries_no_relays_unless_told_so() {
 }
 
 #[test]
+fn relays_show_the_secret_of_members_unless_they_have_their_own() {
+    let keys = |args: &[&str]| {
+        let config = parse(args).unwrap();
+        let id = |key: &GrantKey| key.public().id().to_string();
+        (config.access.key().map(id), config.forward_key.as_deref().map(id))
+    };
+    assert_eq!(keys(&["--allow-forward"]), (None, None));
+    let (members, relays) = keys(&["--secret", "0123456789abcdef"]);
+    assert!(members.is_some() && members == relays);
+    let own = ["--forward", "a:1", "--forward-secret", "fedcba9876543210"];
+    let (nobody, own_key) = keys(&own);
+    assert!(nobody.is_none() && own_key.is_some());
+    let both = [&own[..], &["--secret", "0123456789abcdef"]].concat();
+    assert_eq!(keys(&both), (members, own_key));
+}
+
+#[test]
 fn what_is_wrong_is_said_in_one_line() {
     for (args, said) in [
         (&["--listen", "nowhere"][..], "--listen"),
@@ -38,6 +55,24 @@ fn what_is_wrong_is_said_in_one_line() {
         (&["--forward", "no-port"], "HOST:PORT"),
         (&["--forward-cert", "00"], "64 hex digits"),
         (&["--allow-forward", "--forward", "a:1"], "cannot be used with"),
+        (
+            &["--forward", "a:1", "--forward-secret", "short"],
+            "--forward-secret: the shared secret is too short",
+        ),
+        (
+            &["--forward-secret", "0123456789abcdef"],
+            "with --forward or --allow-forward",
+        ),
+        (
+            &[
+                "--allow-forward",
+                "--secret",
+                "0123456789abcdef",
+                "--forward-secret",
+                "0123456789abcdef",
+            ],
+            "the same as --secret",
+        ),
         (&["--probe", "a:1", "--probe", "a:1"], "twice"),
         (&["--loudest", "0"], "--loudest"),
         (&["--max-members", "10001"], "--max-members"),

@@ -3,8 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use quinn::{Connection, SendStream};
-use wzp_identity::EXPORTER_LABEL;
-use wzp_relay_core::admission::{self, Claim, Entrant, Refusal};
+use wzp_identity::{EXPORTER_LABEL, GrantRole};
+use wzp_relay_core::admission::{self, Claim, Entrant, Policy, Refusal};
 use wzp_wire::signal::{Hello, Kind, Reason, Role};
 
 use super::{End, LAST_WORD, Reader, code, unexpected};
@@ -108,14 +108,20 @@ fn check(
     let exported = connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &[]);
     exported.map_err(|_| Refusal::new(Reason::Internal, "the connection exports no key"))?;
     let identity = admission::prove(&hello.identity_key, &exporter, &hello.proof)?;
+    let admit = |policy: &Policy, role| {
+        policy.admit(Claim {
+            identity_key: &hello.identity_key,
+            grant: &hello.grant,
+            role,
+            unix_now: unix_now(),
+        })
+    };
     let entrant = match hello.role {
         // It gets nothing but PONGs.
         Role::Probe => Entrant::without_grant(identity),
-        _ => relay.policy.admit(Claim {
-            identity_key: &hello.identity_key,
-            grant: &hello.grant,
-            unix_now: unix_now(),
-        })?,
+        Role::Relay => admit(&relay.relay_policy, GrantRole::Relay)?,
+        // Unspecified is never parsed.
+        Role::Member | Role::Unspecified => admit(&relay.policy, GrantRole::Member)?,
     };
     match hello.role {
         Role::Probe => ticket.probe()?,

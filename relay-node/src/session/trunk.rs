@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use wzp_identity::GrantRole;
 use wzp_relay_core::{
     admission::{self, Claim, Refusal},
     trunk::Side,
@@ -95,6 +96,7 @@ impl Trunk {
         let entrant = self.relay.policy.admit(Claim {
             identity_key: &join.identity_key,
             grant: &join.grant,
+            role: GrantRole::Member,
             unix_now: entered,
         })?;
         entrant.enter(&join.room, entered)?;

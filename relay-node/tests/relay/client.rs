@@ -12,7 +12,7 @@ use std::{
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, crypto::rustls::QuicClientConfig};
 use tokio::time;
 use wzp_identity::{
-    EXPORTER_LABEL, GrantClaims, Identity, Phrase, RoomScope, Validity, shared_secret_issuer,
+    EXPORTER_LABEL, GrantClaims, GrantRole, Identity, Phrase, RoomScope, Validity, shared_secret_issuer,
 };
 use wzp_lane::{Aead, Direction, LaneId, Opener, Sealer, Secret, exporter_context};
 use wzp_socket::{
@@ -49,6 +49,8 @@ pub(crate) struct Options {
     pub(crate) role: Role,
     pub(crate) carrier: Carrier,
     pub(crate) secret: Option<&'static str>,
+    /// `None`: the one that goes with `role`.
+    pub(crate) grant_role: Option<GrantRole>,
     pub(crate) grant_room: RoomScope,
     pub(crate) grant_expires: u64,
     pub(crate) identity: u8,
@@ -63,6 +65,7 @@ impl Default for Options {
             role: Role::Member,
             carrier: Carrier::Lane,
             secret: None,
+            grant_role: None,
             grant_room: RoomScope::Any,
             grant_expires: u64::MAX / 2,
             identity: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -402,6 +405,10 @@ fn hello(connection: &Connection, options: &Options, receiving: Option<&Receivin
 pub(crate) fn grant(secret: &str, who: &Identity, options: &Options) -> String {
     let claims = GrantClaims {
         subject: who.fingerprint(),
+        role: options.grant_role.unwrap_or(match options.role {
+            Role::Relay => GrantRole::Relay,
+            _ => GrantRole::Member,
+        }),
         room: options.grant_room.clone(),
         relays: Vec::new(),
         sender: None,

@@ -1,6 +1,6 @@
 //! Whom an upstream relay takes over a trunk, and what becomes of those it does not.
 
-use wzp_identity::RoomScope;
+use wzp_identity::{GrantRole, RoomScope};
 use wzp_relay::Config;
 use wzp_relay_core::limits::Rate;
 use wzp_wire::signal::{
@@ -14,6 +14,7 @@ use crate::{
 };
 
 const SECRET: &str = "a secret of 24 characters";
+const RELAYS_SECRET: &str = "one that only relays know";
 const DAY: u64 = 24 * 3_600;
 
 fn relay() -> Options {
@@ -58,6 +59,80 @@ async fn a_relay_needs_a_grant_for_every_room() {
     assert_eq!(refused, Refused::Message(Reason::GrantRoom));
     let missing = Client::start_with(up.address, relay()).await.err().unwrap();
     assert_eq!(missing, Refused::Message(Reason::GrantMissing));
+}
+
+/// What a relay with this secret would show, if its grant were for this role.
+fn with_grant(secret: &'static str, role: GrantRole) -> Options {
+    Options {
+        secret: Some(secret),
+        grant_role: Some(role),
+        ..relay()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_grant_of_a_member_opens_no_trunk_and_that_of_a_relay_no_room() {
+    let up = Server::start(&["--secret", SECRET]).await;
+    let as_member = |role| Options {
+        role: Role::Member,
+        ..with_grant(SECRET, role)
+    };
+    for (options, taken) in [
+        (with_grant(SECRET, GrantRole::Member), false),
+        (with_grant(SECRET, GrantRole::Relay), true),
+        (as_member(GrantRole::Relay), false),
+        (as_member(GrantRole::Member), true),
+    ] {
+        let answer = Client::start_with(up.address, options).await.err();
+        let expected = (!taken).then_some(Refused::Message(Reason::Role));
+        assert_eq!(answer, expected);
+    }
+    assert_eq!(up.metric("wzp_relay_refusals_total{reason=\"role\"}").await, 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_secret_of_their_own_relays_and_members_are_kept_apart() {
+    let secrets = ["--secret", SECRET, "--forward-secret", RELAYS_SECRET];
+    let up = Server::start(&secrets).await;
+    // Whoever knows a secret may write any role into a grant.
+    let refused = [
+        with_grant(SECRET, GrantRole::Relay),
+        Options {
+            role: Role::Member,
+            ..with_grant(RELAYS_SECRET, GrantRole::Member)
+        },
+    ];
+    for options in refused {
+        let refused = Client::start_with(up.address, options).await.err();
+        assert_eq!(refused, Some(Refused::Message(Reason::GrantInvalid)));
+    }
+    let address = up.address.to_string();
+    let to_up = ["--forward", &address];
+    let _without = Server::start(&[&to_up[..], &secrets[..2]].concat()).await;
+    up.until("wzp_relay_refusals_total{reason=\"grant_invalid\"}", |n| n >= 3.0)
+        .await;
+    let down = Server::start(&[&to_up[..], &secrets[..]].concat()).await;
+    down.until("wzp_relay_upstream_connected", |connected| connected == 1.0)
+        .await;
+    let member = || Options {
+        secret: Some(SECRET),
+        ..Options::default()
+    };
+    let mut above = Client::start_with(up.address, member()).await.unwrap();
+    above.join("room").await;
+    let mut below = Client::start_with(down.address, member()).await.unwrap();
+    below.join("room").await;
+    up.until("wzp_relay_members", |members| members == 2.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_is_open_to_members_may_be_closed_to_relays() {
+    let up = Server::start(&["--open", "--forward-secret", RELAYS_SECRET]).await;
+    Client::start(up.address).await.join("room").await;
+    let refused = Client::start_with(up.address, relay()).await.err();
+    assert_eq!(refused, Some(Refused::Message(Reason::GrantMissing)));
+    let known = with_grant(RELAYS_SECRET, GrantRole::Relay);
+    Client::start_with(up.address, known).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
