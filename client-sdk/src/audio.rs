@@ -1,11 +1,8 @@
 //! Where the sound of a call comes from and goes to: 10 ms frames of mono samples at 48 kHz.
 
-use std::{
-    f32::consts::TAU,
-    fs::File,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{f32::consts::TAU, fs::File, future::pending, path::Path, sync::Arc};
+
+use tokio::sync::watch;
 
 use crate::wav::{ReadError, Reader, WriteError, Writer};
 
@@ -125,15 +122,15 @@ impl Source for WavSource {
     }
 }
 
-/// Records to a WAV file, which can be played at any time.
+/// Records to a WAV file, which can be played at any time. The last second is written when it is dropped.
 pub struct WavSink {
     writer: Option<Writer<File>>,
-    failed: Arc<Mutex<Option<WriteError>>>,
+    failed: watch::Sender<Option<Arc<WriteError>>>,
 }
 
-/// Tells from outside whether a [`WavSink`] still records.
+/// Tells from outside whether everything that a [`WavSink`] was given is in the file, also after it was dropped.
 #[derive(Clone)]
-pub struct WavStatus(Arc<Mutex<Option<WriteError>>>);
+pub struct WavStatus(watch::Receiver<Option<Arc<WriteError>>>);
 
 impl WavSink {
     /// Begins a file.
@@ -142,14 +139,20 @@ impl WavSink {
     /// [`WriteError`] when not even its header can be written.
     pub fn create(path: impl AsRef<Path>) -> Result<(Self, WavStatus), WriteError> {
         let writer = Writer::create(path)?;
-        let failed = Arc::new(Mutex::new(None));
-        Ok((
-            Self {
-                writer: Some(writer),
-                failed: Arc::clone(&failed),
-            },
-            WavStatus(failed),
-        ))
+        let (failed, status) = watch::channel(None);
+        let sink = Self {
+            writer: Some(writer),
+            failed,
+        };
+        Ok((sink, WavStatus(status)))
+    }
+}
+
+impl Drop for WavSink {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.writer.take().map(Writer::finish) {
+            self.failed.send_replace(Some(Arc::new(error)));
+        }
     }
 }
 
@@ -157,7 +160,7 @@ impl Sink for WavSink {
     fn write(&mut self, frame: &Frame) {
         let Some(writer) = &mut self.writer else { return };
         if let Err(error) = writer.write(frame) {
-            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            self.failed.send_replace(Some(Arc::new(error)));
             self.writer = None;
         }
     }
@@ -165,12 +168,22 @@ impl Sink for WavSink {
 
 impl WavStatus {
     /// Why it records no longer; `None` while it does. What was recorded until then can be played.
-    pub fn error(&self) -> Option<String> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()
-            .map(ToString::to_string)
+    pub fn error(&self) -> Option<Arc<WriteError>> {
+        self.0.borrow().clone()
+    }
+
+    /// Resolves as soon as it records no longer; never, if nothing goes wrong. Cancel-safe.
+    pub async fn failed(&self) -> Arc<WriteError> {
+        let mut status = self.0.clone();
+        let failed = match status.wait_for(Option::is_some).await {
+            Ok(failed) => failed.clone(),
+            // The sink was dropped, and everything is in the file.
+            Err(_) => None,
+        };
+        match failed {
+            Some(error) => error,
+            None => pending().await,
+        }
     }
 }
 

@@ -166,7 +166,7 @@ pub enum Event {
     },
     /// The source gave everything it had. The call goes on in silence.
     SourceEnded,
-    /// The call is over; nothing follows.
+    /// The call is over; nothing follows. Its source and sink are dropped by then.
     Ended {
         /// Why.
         reason: EndReason,

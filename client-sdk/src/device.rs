@@ -6,6 +6,7 @@
 
 mod pump;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -18,6 +19,28 @@ use crate::dsp::{BLOCK, UnsupportedRate};
 
 /// Half a second: far more than the call ever lets wait, far less than anybody would listen to.
 const RING: usize = 50 * BLOCK;
+
+/// `record` or `play` for samples of the format that the device has.
+macro_rules! of_its_format {
+    ($open:ident, $format:expr, $device:expr) => {
+        match $format {
+            SampleFormat::I8 => $open::<i8>,
+            SampleFormat::I16 => $open::<i16>,
+            SampleFormat::I32 => $open::<i32>,
+            SampleFormat::U8 => $open::<u8>,
+            SampleFormat::U16 => $open::<u16>,
+            SampleFormat::U32 => $open::<u32>,
+            SampleFormat::F32 => $open::<f32>,
+            SampleFormat::F64 => $open::<f64>,
+            other => {
+                return Err(DeviceError::Format {
+                    device: $device,
+                    format: other.to_string(),
+                });
+            }
+        }
+    };
+}
 
 /// Why the sound devices cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -56,13 +79,6 @@ pub enum DeviceError {
     },
 }
 
-/// What both threads of a device count and watch.
-#[derive(Debug, Default)]
-struct Shared {
-    missed: AtomicU64,
-    failed: AtomicBool,
-}
-
 /// The sound devices of this machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Devices;
@@ -82,46 +98,25 @@ impl Devices {
 }
 
 /// The microphone, until dropped.
+#[derive(Debug)]
 pub struct Capture {
-    _stream: cpal::Stream,
+    running: Running,
     ring: Consumer<f32>,
-    shared: Arc<Shared>,
 }
 
 impl Capture {
-    const NAME: &'static str = "microphone";
-
     fn open(host: &cpal::Host) -> Result<Self, DeviceError> {
+        const NAME: &str = "microphone";
+        let refused = |error| refusal(error, NAME, DeviceError::NoMicrophone);
         let device = host.default_input_device().ok_or(DeviceError::NoMicrophone)?;
-        let config = device
-            .default_input_config()
-            .map_err(|error| refusal(error, Self::NAME, DeviceError::NoMicrophone))?;
+        let config = device.default_input_config().map_err(refused)?;
         let (producer, ring) = RingBuffer::new(RING);
-        let shared = Arc::new(Shared::default());
         let feed = Feed::new(config.channels(), config.sample_rate(), producer)?;
-        let open = match config.sample_format() {
-            SampleFormat::I8 => record::<i8>,
-            SampleFormat::I16 => record::<i16>,
-            SampleFormat::I32 => record::<i32>,
-            SampleFormat::U8 => record::<u8>,
-            SampleFormat::U16 => record::<u16>,
-            SampleFormat::U32 => record::<u32>,
-            SampleFormat::F32 => record::<f32>,
-            SampleFormat::F64 => record::<f64>,
-            other => {
-                return Err(DeviceError::Format {
-                    device: Self::NAME,
-                    format: other.to_string(),
-                });
-            }
-        };
-        let stream = open(&device, config.config(), feed, Arc::clone(&shared))
-            .and_then(|stream| stream.play().map(|()| stream))
-            .map_err(|error| refusal(error, Self::NAME, DeviceError::NoMicrophone))?;
+        let open = of_its_format!(record, config.sample_format(), NAME);
+        let running = Running::start(|shared| open(&device, config.config(), feed, shared));
         Ok(Self {
-            _stream: stream,
+            running: running.map_err(refused)?,
             ring,
-            shared,
         })
     }
 
@@ -133,57 +128,36 @@ impl Capture {
     /// Samples lost because nobody read in time.
     #[must_use]
     pub fn missed_samples(&self) -> u64 {
-        self.shared.missed.load(Ordering::Relaxed)
+        self.running.missed_samples()
     }
 
     /// Whether the device is gone: nothing more will come.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.shared.failed.load(Ordering::Relaxed)
+        self.running.has_failed()
     }
 }
 
 /// The loudspeaker, until dropped.
+#[derive(Debug)]
 pub struct Playback {
-    _stream: cpal::Stream,
+    running: Running,
     ring: Producer<f32>,
-    shared: Arc<Shared>,
 }
 
 impl Playback {
-    const NAME: &'static str = "loudspeaker";
-
     fn open(host: &cpal::Host) -> Result<Self, DeviceError> {
+        const NAME: &str = "loudspeaker";
+        let refused = |error| refusal(error, NAME, DeviceError::NoLoudspeaker);
         let device = host.default_output_device().ok_or(DeviceError::NoLoudspeaker)?;
-        let config = device
-            .default_output_config()
-            .map_err(|error| refusal(error, Self::NAME, DeviceError::NoLoudspeaker))?;
+        let config = device.default_output_config().map_err(refused)?;
         let (ring, consumer) = RingBuffer::new(RING);
-        let shared = Arc::new(Shared::default());
         let drain = Drain::new(config.channels(), config.sample_rate(), consumer)?;
-        let open = match config.sample_format() {
-            SampleFormat::I8 => play::<i8>,
-            SampleFormat::I16 => play::<i16>,
-            SampleFormat::I32 => play::<i32>,
-            SampleFormat::U8 => play::<u8>,
-            SampleFormat::U16 => play::<u16>,
-            SampleFormat::U32 => play::<u32>,
-            SampleFormat::F32 => play::<f32>,
-            SampleFormat::F64 => play::<f64>,
-            other => {
-                return Err(DeviceError::Format {
-                    device: Self::NAME,
-                    format: other.to_string(),
-                });
-            }
-        };
-        let stream = open(&device, config.config(), drain, Arc::clone(&shared))
-            .and_then(|stream| stream.play().map(|()| stream))
-            .map_err(|error| refusal(error, Self::NAME, DeviceError::NoLoudspeaker))?;
+        let open = of_its_format!(play, config.sample_format(), NAME);
+        let running = Running::start(|shared| open(&device, config.config(), drain, shared));
         Ok(Self {
-            _stream: stream,
+            running: running.map_err(refused)?,
             ring,
-            shared,
         })
     }
 
@@ -201,13 +175,54 @@ impl Playback {
     /// Samples played as silence because nothing was queued.
     #[must_use]
     pub fn missed_samples(&self) -> u64 {
-        self.shared.missed.load(Ordering::Relaxed)
+        self.running.missed_samples()
     }
 
     /// Whether the device is gone: nothing more will be heard.
     #[must_use]
     pub fn has_failed(&self) -> bool {
+        self.running.has_failed()
+    }
+}
+
+/// A device that runs until this is dropped.
+struct Running {
+    _stream: cpal::Stream,
+    shared: Arc<Shared>,
+}
+
+/// What both threads of a device count and watch.
+#[derive(Debug, Default)]
+struct Shared {
+    missed: AtomicU64,
+    failed: AtomicBool,
+}
+
+impl Running {
+    fn start(
+        open: impl FnOnce(Arc<Shared>) -> Result<cpal::Stream, cpal::Error>,
+    ) -> Result<Self, cpal::Error> {
+        let shared = Arc::new(Shared::default());
+        let stream = open(Arc::clone(&shared))?;
+        stream.play()?;
+        Ok(Self {
+            _stream: stream,
+            shared,
+        })
+    }
+
+    fn missed_samples(&self) -> u64 {
+        self.shared.missed.load(Ordering::Relaxed)
+    }
+
+    fn has_failed(&self) -> bool {
         self.shared.failed.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt(f)
     }
 }
 
@@ -263,22 +278,6 @@ fn refusal(error: cpal::Error, device: &'static str, missing: DeviceError) -> De
             device,
             source: error,
         },
-    }
-}
-
-impl std::fmt::Debug for Capture {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Capture")
-            .field("shared", &self.shared)
-            .finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for Playback {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Playback")
-            .field("shared", &self.shared)
-            .finish_non_exhaustive()
     }
 }
 

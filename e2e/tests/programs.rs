@@ -3,12 +3,13 @@
 use std::{
     fs,
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
 use wzp_e2e::{
     ears::Ears,
-    process::{Process, Scratch},
+    process::{Process, Scratch, binary},
     relay::Relay,
 };
 use wzp_sdk::audio::{FRAME, Read, Sink, Source, WavSource};
@@ -78,23 +79,12 @@ fn one_program_records_what_another_one_says() {
     let (status, _) = recorder.process.wait();
     assert!(status.success(), "{status}: {}", recorder.process.log());
     let summary = recorder.process.json("summary");
-    for field in [
-        "sent",
-        "received",
-        "lost",
-        "recovered",
-        "concealed_ms",
-        "late",
-        "rtt_ms",
-        "jitter_ms",
-        "wire_kbps_up",
-        "wire_kbps_down",
-        "tier",
-        "room",
-        "fingerprint",
-        "longest_gap_ms",
-    ] {
-        assert!(!summary[field].is_null(), "no {field} in {summary}");
+    assert!(
+        summary["received"].as_u64() > Some(100) && summary["rtt_ms"].as_f64().is_some(),
+        "{summary}"
+    );
+    for field in ["room", "fingerprint"] {
+        assert_eq!(summary[field], connected[field]);
     }
     let heard = listen(&file).heard_ms(TONE);
     assert!((2_000..3_500).contains(&heard), "{heard} ms of 3 s");
@@ -194,6 +184,59 @@ fn a_full_disk_is_told_and_not_survived() {
     let (code, said) = run(&["--record", "/dev/full", "--secs", "5", &relay.address.to_string()]);
     assert!(code == 64 || code == 1, "{code}: {said}");
     assert!(said.contains("full"), "{said}");
+}
+
+/// A recorder whose files have room for their header and a few milliseconds, in its room.
+fn short_of_room(relay: &Relay, home: &Scratch) -> Process {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "trap '' XFSZ; ulimit -f 1; exec \"$0\" \"$@\""])
+        .arg(binary("wzp-client"))
+        .env("HOME", home.file("."))
+        .args(["--json", "--record"])
+        .arg(home.file("short.wav"))
+        .args([
+            "--relay-cert",
+            &relay.certificate.to_string(),
+            &relay.address.to_string(),
+        ]);
+    let process = Process::spawn(&mut command);
+    process.json("connected");
+    process
+}
+
+#[test]
+fn a_disk_that_fills_during_a_call_is_told_of_at_once_and_at_the_end() {
+    let relay = Relay::start(&[]);
+    let home = Scratch::default();
+    let mut process = short_of_room(&relay, &home);
+    let began = Instant::now();
+    let (status, _) = process.wait();
+    // A second of sound is gathered before it is written.
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert_eq!(status.code(), Some(1), "{}", process.log());
+    let notices = process.log().matches(r#""kind":"recording""#).count();
+    assert_eq!(notices, 1, "{}", process.log());
+    let error = process.json("error").to_string();
+    assert!(error.contains("disk is full"), "{error}");
+    process.json("summary");
+    // What is there can be played.
+    listen(&home.file("short.wav"));
+}
+
+#[test]
+fn a_last_second_that_finds_no_room_is_told_at_the_end() {
+    let relay = Relay::start(&[]);
+    let home = Scratch::default();
+    let mut process = short_of_room(&relay, &home);
+    // Until somebody has come, a few frames are heard, but no second.
+    let _other = start(&["--send-tone", "5", &relay.address.to_string()]);
+    process.json("member");
+    process.signal("INT");
+    let (status, _) = process.wait();
+    assert_eq!(status.code(), Some(1), "{}", process.log());
+    let error = process.json("error").to_string();
+    assert!(error.contains("disk is full"), "{error}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 #[cfg(feature = "device")]
 mod live;
 
-use std::{path::Path, time::Duration};
+use std::{future::pending, path::Path, time::Duration};
 
 use wzp_sdk::{
     Processing, RoomName,
@@ -27,8 +27,6 @@ const LINGER: Duration = Duration::from_millis(500);
 struct Recording {
     file: String,
     status: WavStatus,
-    /// Whether its failure was told.
-    told: bool,
 }
 
 /// Places the call.
@@ -43,24 +41,29 @@ pub(crate) async fn run(
     stop: &mut Stop,
 ) -> Result<(), Failure> {
     let sends = sound.source != Source::Nothing;
-    let (ends, mut recording) = open(&sound)?;
+    let (ends, recording) = open(&sound)?;
     let mut session = Session::open(link, room, ends, report, stop).await?;
-    let each_second = |recording: &mut Option<Recording>| match recording {
-        Some(recording) => recording.go_on(sends, report),
-        None => Go::On,
+    let alarm = async {
+        match &recording {
+            Some(recording) => recording.alarm(sends, report).await,
+            None => pending().await,
+        }
     };
-    let mut end = session
-        .run(sound.time, report, stop, |_, _| each_second(&mut recording))
-        .await;
+    let mut end = session.run(sound.time, report, stop, alarm, |_, _| Go::On).await;
     if let End::SourceEnded = end {
         end = session
-            .run(Some(LINGER), report, stop, |_, _| each_second(&mut recording))
+            .run(Some(LINGER), report, stop, pending(), |_, _| Go::On)
             .await;
     }
     session.close(report).await;
-    match (end, recording.and_then(Recording::failure)) {
-        (End::Broken(failure), _) | (_, Some(failure)) => Err(failure),
-        _ => Ok(()),
+    match (end, recording.as_ref().and_then(Recording::failure)) {
+        (End::Broken(mut failure), Some(text)) => {
+            failure.text += &format!("; {text}");
+            Err(failure)
+        }
+        (End::Broken(failure), None) => Err(failure),
+        (_, Some(text)) => Err(Failure::failed(text)),
+        (_, None) => Ok(()),
     }
 }
 
@@ -92,7 +95,6 @@ fn open(sound: &Sound) -> Result<(Ends, Option<Recording>), Failure> {
             let recording = Recording {
                 file: file.display().to_string(),
                 status,
-                told: false,
             };
             (Box::new(sink), Some(recording))
         }
@@ -128,30 +130,26 @@ fn devices(_denoise: bool) -> Result<Ends, Failure> {
 }
 
 impl Recording {
-    /// A recording that failed is told once, and ends a call that is there for nothing else.
-    fn go_on(&mut self, sends: bool, report: &Report) -> Go {
-        let Some(error) = self.status.error() else {
-            return Go::On;
-        };
-        if !self.told {
-            self.told = true;
-            let text = format!(
-                "recording into {} stopped: {error}; what was written can be played",
-                self.file
-            );
-            report.event(&Event::Notice {
-                kind: "recording",
-                text,
-            });
-        }
+    /// A recording that fails is told of at once, and ends a call that is there for nothing else.
+    async fn alarm(&self, sends: bool, report: &Report) -> Go {
+        let text = self.stopped(&*self.status.failed().await);
+        report.event(&Event::Notice {
+            kind: "recording",
+            text,
+        });
         if sends { Go::On } else { Go::Enough }
     }
 
-    fn failure(self) -> Option<Failure> {
-        let error = self.status.error()?;
-        Some(Failure::failed(format!(
-            "recording into {} stopped: {error}; what was written until then can be played",
-            self.file
-        )))
+    /// What to say at the end, if not everything that was heard is in the file.
+    fn failure(&self) -> Option<String> {
+        Some(self.stopped(&*self.status.error()?))
+    }
+
+    fn stopped(&self, error: &dyn std::error::Error) -> String {
+        format!(
+            "recording into {} stopped: {}; what was written until then can be played",
+            self.file,
+            chain(error)
+        )
     }
 }

@@ -1,6 +1,6 @@
 //! `--drift-test`: how much faster or slower the clocks of the members run than ours.
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 
 use wzp_identity::Fingerprint;
 use wzp_sdk::{Processing, RoomName, SenderId, Stats, audio::Discard};
@@ -46,7 +46,7 @@ pub(crate) async fn run(
     let own = session.own();
     let mut seconds = 0;
     let end = session
-        .run(Some(time), report, stop, |_, stats| {
+        .run(Some(time), report, stop, pending(), |_, stats| {
             seconds += 1;
             if seconds % EVERY == 0 && Duration::from_secs(seconds) < time {
                 tell(stats, own, report);

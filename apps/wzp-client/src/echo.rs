@@ -2,7 +2,7 @@
 
 mod ear;
 
-use std::{sync::mpsc, time::Duration};
+use std::{future::pending, sync::mpsc, time::Duration};
 
 use wzp_sdk::{Processing, RoomName, Stats};
 
@@ -50,7 +50,7 @@ pub(crate) async fn run(
     let mut comparison = Comparison::default();
     let mut second_number = 0;
     let end = session
-        .run(Some(time), report, stop, |second, _| {
+        .run(Some(time), report, stop, pending(), |second, _| {
             second_number += 1;
             comparison.extend(heard.try_iter());
             report.event(&Event::Quality {

@@ -85,7 +85,7 @@ pub(crate) enum End {
     Broken(Failure),
 }
 
-/// What a caller thinks after each second.
+/// What a caller thinks after each second, or of what it was alarmed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Go {
     On,
@@ -165,17 +165,20 @@ impl Session {
         (self.call.sender(), self.own)
     }
 
-    /// Lets the call go on until `time` is over, and tells what happens; `each_second` sees the figures.
+    /// Lets the call go on until `time` is over, and tells what happens; `each_second` sees the figures, and `alarm` may
+    /// end it at any moment.
     pub(crate) async fn run(
         &mut self,
         time: Option<Duration>,
         report: &Report,
         stop: &mut Stop,
+        alarm: impl Future<Output = Go>,
         mut each_second: impl FnMut(&Second, &Stats) -> Go,
     ) -> End {
         let start = Instant::now();
         // Whoever sets no time waits for another end.
         let mut over = pin!(sleep_until(start + time.unwrap_or(ENDLESS)));
+        let (mut alarm, mut quiet) = (pin!(alarm), true);
         let mut ticks = interval_at(start + TICK, TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next_second = start + SECOND;
@@ -186,6 +189,10 @@ impl Session {
                 happened = self.call.event() => match self.handle(happened, report) {
                     Some(end) => return end,
                     None => continue,
+                },
+                go = &mut alarm, if quiet => match go {
+                    Go::Enough => return End::Enough,
+                    Go::On => quiet = false,
                 },
                 now = ticks.tick() => {
                     let stats = self.call.stats();

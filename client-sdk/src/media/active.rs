@@ -148,10 +148,19 @@ impl ActiveCall {
     }
 
     pub(crate) fn end(self: Box<Self>, reason: EndReason) {
-        if let Some(admission) = self.admission {
+        let Self {
+            admission,
+            source,
+            sink,
+            events,
+            ..
+        } = *self;
+        if let Some(admission) = admission {
             let _ = admission.send(Err(JoinError::RelayLost));
         }
-        let _ = self.events.try_send(Event::Ended { reason });
+        // A recording is complete, or known not to be, before anybody hears of the end.
+        drop((source, sink));
+        let _ = events.try_send(Event::Ended { reason });
     }
 
     fn capture(&mut self, now: Instant) {
