@@ -17,6 +17,7 @@ use std::time::Duration;
 
 mod endpoint;
 mod queue;
+mod rest;
 mod sessions;
 mod table;
 mod thread;

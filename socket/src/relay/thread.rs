@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use wzp_lane::demux::{self, Class, ResetQuota};
@@ -14,6 +15,7 @@ use crate::counters::Counters;
 use crate::prefetch;
 use crate::recv::{BATCH, Datagram, RecvBatch};
 use crate::relay::queue::Queue;
+use crate::relay::rest::Rests;
 use crate::relay::sessions::Sessions;
 use crate::relay::table::{Entry, ID_LEN, LaneTable};
 use crate::send::SendBatch;
@@ -77,6 +79,7 @@ impl<T> IoThread<T> {
         let mut out = SendBatch::new(Arc::clone(&self.udp), Arc::clone(&self.counters));
         let mut resets = ResetQuota::default();
         let mut load = Load::default();
+        let mut rests = Rests::default();
         while !self.stop.load(Ordering::Acquire) {
             if load.full_batches_in_a_row == 0 {
                 self.udp.wait(self.tick);
@@ -101,8 +104,12 @@ impl<T> IoThread<T> {
             self.counters.full_batches.add(u64::from(n == BATCH));
             handler.tick(now, load, &mut out);
             out.flush();
-            if self.counters.quic_queued.value() != queued {
+            let quic = self.counters.quic_queued.value() - queued;
+            if quic > 0 {
                 self.queue.wake();
+            }
+            if let Some(rest) = rests.after(now, n, quic) {
+                thread::sleep(rest);
             }
         }
     }
