@@ -1,18 +1,15 @@
 //! Dev-only: virtual clock, seeded bad link, link grades.
 //!
 //! Everything here is pure and repeatable: time is an argument ([`wzp_wire::Instant`]) and all chance comes
-//! from a seed, so a failing scenario is rerun by its seed alone. Nothing here opens a socket or waits; the
-//! same [`Link`] stands behind tests in virtual time and behind a UDP proxy in real time.
+//! from a seed, so a failing scenario is rerun by its seed alone. Nothing here opens a socket or waits. The bad
+//! [`Link`] is the one that the SDK injects faults with.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod clock;
 mod grades;
-mod link;
-mod rng;
 
 pub use clock::{Clock, Skew};
 pub use grades::{Grade, UnknownGrade};
-pub use link::{Jitter, Link, Loss, Profile, Stats};
-pub use rng::Rng;
+pub use wzp_sdk_core::chaos::{Jitter, Link, Loss, Profile, Rng, Stats};

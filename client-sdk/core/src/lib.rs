@@ -1,7 +1,8 @@
-//! Decisions of the client: paths, voice and end-to-end encryption, without IO.
+//! Decisions of the client: paths, voice, end-to-end encryption and faults for tests, without IO.
 
 pub mod call;
 pub mod carrier;
+pub mod chaos;
 pub mod e2ee;
 pub mod observed;
 pub mod paths;

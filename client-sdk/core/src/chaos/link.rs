@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use wzp_wire::Instant;
 
-use crate::Rng;
+use super::Rng;
 
 /// What the link does to packets. The default is a perfect link: no delay, no loss, no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
