@@ -83,12 +83,14 @@ pub struct Stats {
     pub delivered: u64,
     /// Packets lost by [`Loss`].
     pub lost: u64,
-    /// Packets dropped because the queue was full.
+    /// Packets dropped because the queue was full, or too many were under way.
     pub overflowed: u64,
     /// Packets that took a detour.
     pub reordered: u64,
     /// Extra copies made.
     pub duplicated: u64,
+    /// Packets that met a cut, or were under way when it came.
+    pub cut: u64,
 }
 
 /// One direction of a link. The packet type is the caller's; bytes by default.
@@ -109,7 +111,10 @@ pub struct Link<P = Vec<u8>> {
     next_spike: Option<Instant>,
     /// Ordered by arrival, then by number, so that ties keep the order of sending.
     flying: BTreeMap<(Instant, u64), P>,
+    /// Most packets that fly at a time.
+    room: usize,
     number: u64,
+    cut: bool,
     stats: Stats,
 }
 
@@ -134,14 +139,31 @@ impl<P: Clone> Link<P> {
             wander_at: Instant::ZERO,
             next_spike: None,
             flying: BTreeMap::new(),
+            room: usize::MAX,
             number: 0,
+            cut: false,
             stats: Stats::default(),
         }
+    }
+
+    /// Bounds its memory: no more than `packets` are under way at a time, and what comes beyond that is dropped.
+    #[must_use]
+    pub fn holding_at_most(mut self, packets: usize) -> Self {
+        self.room = packets;
+        self
     }
 
     /// Sends a packet that takes `bytes` on the wire (count IP and UDP headers where they matter).
     pub fn send_sized(&mut self, now: Instant, packet: P, bytes: usize) {
         self.stats.sent += 1;
+        if self.cut {
+            self.stats.cut += 1;
+            return;
+        }
+        if self.flying.len() >= self.room {
+            self.stats.overflowed += 1;
+            return;
+        }
         if self.loses() {
             self.stats.lost += 1;
             return;
@@ -154,15 +176,18 @@ impl<P: Clone> Link<P> {
         let jittered = offset(jittered, self.deviation(now), left);
         let arrival = if self.profile.reorder > 0.0 && self.rng.chance(self.profile.reorder) {
             self.stats.reordered += 1;
-            jittered + self.profile.reorder_by.mul_f64(self.rng.unit())
+            jittered + times(self.profile.reorder_by, self.rng.unit())
         } else {
             self.last_arrival = self.last_arrival.max(jittered);
             self.last_arrival
         };
         if self.profile.duplicate > 0.0 && self.rng.chance(self.profile.duplicate) {
-            self.stats.duplicated += 1;
-            let again = arrival + self.profile.reorder_by.mul_f64(self.rng.unit());
-            self.fly(again, packet.clone());
+            let again = arrival + times(self.profile.reorder_by, self.rng.unit());
+            // The packet itself needs a place too.
+            if self.flying.len() + 1 < self.room {
+                self.stats.duplicated += 1;
+                self.fly(again, packet.clone());
+            }
         }
         self.fly(arrival, packet);
     }
@@ -192,6 +217,22 @@ impl<P: Clone> Link<P> {
     pub fn set_profile(&mut self, profile: Profile) {
         self.profile = profile;
         self.next_spike = None;
+    }
+
+    /// Cuts the link: what is under way is lost, and whatever is sent until [`Link::restore`]. Chance is not asked
+    /// meanwhile, so how much a cut takes does not change the fate of what follows it.
+    pub fn cut(&mut self) {
+        self.cut = true;
+        self.stats.cut += self.flying.len() as u64;
+        self.flying.clear();
+        // Nothing is left that later packets would have to queue behind.
+        self.busy_until = Instant::ZERO;
+        self.last_arrival = Instant::ZERO;
+    }
+
+    /// Ends a cut.
+    pub fn restore(&mut self) {
+        self.cut = false;
     }
 
     /// What the link does now.
@@ -250,13 +291,13 @@ impl<P: Clone> Link<P> {
         if spike_every.is_zero() {
             return Duration::ZERO;
         }
-        let gap = |rng: &mut Rng| spike_every.mul_f64(rng.exponential());
+        let gap = |rng: &mut Rng| times(spike_every, rng.exponential());
         let due = *self.next_spike.get_or_insert_with(|| now + gap(&mut self.rng));
         if now < due {
             return Duration::ZERO;
         }
         self.next_spike = Some(now + gap(&mut self.rng));
-        spike.mul_f64(self.rng.exponential())
+        times(spike, self.rng.exponential())
     }
 
     /// Deviation from the base delay in microseconds (first-order autoregressive in time).
@@ -277,6 +318,11 @@ impl<P: Clone> Link<P> {
         self.wander_at = now;
         self.wander * deviation.as_micros() as f64
     }
+}
+
+/// As `Duration::mul_f64`, which panics where this gives the longest time.
+fn times(duration: Duration, factor: f64) -> Duration {
+    Duration::try_from_secs_f64(factor * duration.as_secs_f64()).unwrap_or(Duration::MAX)
 }
 
 /// `at` moved by `micros`, but never before `floor`.

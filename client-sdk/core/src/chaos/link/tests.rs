@@ -207,3 +207,106 @@ fn route_change_moves_later_packets_only() {
     assert_eq!(link.poll(start + 119 * MS), None);
     assert_eq!(link.poll(start + 120 * MS), Some(vec![2]));
 }
+
+const START: Instant = Instant::from_micros(1_000_000);
+
+#[test]
+fn a_cut_takes_what_is_under_way_and_all_that_follows_until_it_is_restored() {
+    let far = Profile {
+        delay: 50 * MS,
+        ..Profile::default()
+    };
+    let mut link: Link = Link::new(far, 1);
+    link.send(START, vec![1]);
+    link.cut();
+    link.send(START + 10 * MS, vec![2]);
+    assert_eq!((link.poll_timeout(), link.poll(START + 100 * MS)), (None, None));
+    link.restore();
+    link.send(START + 20 * MS, vec![3]);
+    assert_eq!(link.poll(START + 69 * MS), None);
+    assert_eq!(link.poll(START + 70 * MS), Some(vec![3]));
+    let Stats {
+        sent, delivered, cut, ..
+    } = link.stats();
+    assert_eq!((sent, delivered, cut), (3, 1, 2));
+}
+
+#[test]
+fn what_a_cut_takes_does_not_change_the_fate_of_what_follows() {
+    let lossy = Profile {
+        loss: Loss::Independent(0.3),
+        ..Profile::default()
+    };
+    let after_a_cut_of = |packets: u8| {
+        let mut link: Link = Link::new(lossy, 7);
+        link.cut();
+        (0..packets).for_each(|n| link.send(START, vec![n]));
+        link.restore();
+        (0..100).for_each(|n| link.send(START, vec![n]));
+        std::iter::from_fn(|| link.poll(START)).collect::<Vec<_>>()
+    };
+    assert_eq!(after_a_cut_of(0), after_a_cut_of(50));
+}
+
+#[test]
+fn nobody_waits_behind_what_a_cut_took() {
+    let slow = Profile {
+        delay: Duration::from_secs(60),
+        rate_bps: Some(1_000),
+        queue: Duration::from_secs(60),
+        ..Profile::default()
+    };
+    let mut link: Link = Link::new(slow, 1);
+    link.send(START, vec![0; 1_000]);
+    link.cut();
+    link.restore();
+    link.set_profile(Profile::default());
+    link.send(START, vec![1]);
+    assert_eq!(link.poll(START), Some(vec![1]));
+}
+
+#[test]
+fn memory_is_bounded_and_what_does_not_fit_is_counted() {
+    let profile = Profile {
+        delay: Duration::from_secs(60),
+        duplicate: 1.0,
+        ..Profile::default()
+    };
+    let mut link = Link::<Vec<u8>>::new(profile, 1).holding_at_most(5);
+    for n in 0..10 {
+        link.send(START, vec![n]);
+    }
+    let Stats {
+        overflowed,
+        duplicated,
+        ..
+    } = link.stats();
+    assert_eq!((overflowed, duplicated), (7, 2));
+    let arrived = std::iter::from_fn(|| link.poll(START + Duration::from_secs(61)));
+    assert_eq!(arrived.collect::<Vec<_>>(), [[0], [0], [1], [1], [2]]);
+}
+
+#[test]
+fn no_figure_is_too_large() {
+    let most = Profile {
+        rate_bps: Some(0),
+        queue: Duration::MAX,
+        delay: Duration::MAX,
+        jitter: Jitter {
+            deviation: Duration::MAX,
+            memory: Duration::MAX,
+            spike: Duration::MAX,
+            spike_every: Duration::MAX,
+        },
+        loss: Loss::Burst {
+            share: -1.0,
+            mean_run: f64::NAN,
+        },
+        reorder: 2.0,
+        reorder_by: Duration::MAX,
+        duplicate: f64::INFINITY,
+    };
+    let mut link: Link = Link::new(most, 1);
+    (0..100_u32).for_each(|n| link.send(START + MS * (20 * n), vec![1]));
+    assert_eq!(link.poll(START + Duration::from_secs(100)), None);
+}
