@@ -13,10 +13,12 @@ use wzp_lane::demux::ResetQuota;
 use wzp_lane::{Opener, SealError, Sealer};
 use wzp_wire::Instant;
 
+mod detour;
 mod inbox;
 mod lanes;
 mod wrapper;
 
+pub use detour::{Detour, OneWay, Packet};
 pub use inbox::Incoming;
 pub use lanes::{IdLen, LaneKey, NoFreeId, ReceivingLane};
 
@@ -24,6 +26,7 @@ use crate::address::Address;
 use crate::counters::{Counters, Totals};
 use crate::send::{Extras, MAX_SENT, Spin, room};
 use crate::udp::{Sharing, Udp};
+use detour::Carriage;
 use inbox::Inbox;
 use lanes::Lanes;
 use wrapper::Wrapper;
@@ -77,6 +80,8 @@ struct Shared {
     udp: ArcSwap<Udp>,
     spin: Spin,
     counters: Counters,
+    /// `None` outside tests of applications.
+    carriage: Option<Carriage>,
 }
 
 /// Why a datagram did not leave. It is lost, and the next one may pass.
@@ -101,6 +106,19 @@ impl Socket {
         endpoint: quinn::EndpointConfig,
         server: Option<quinn::ServerConfig>,
     ) -> io::Result<Self> {
+        Self::bind_behind(config, endpoint, server, None)
+    }
+
+    /// As [`bind`](Self::bind), with a detour that every packet takes, of QUIC as well as of lanes.
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub fn bind_behind(
+        config: Config,
+        endpoint: quinn::EndpointConfig,
+        server: Option<quinn::ServerConfig>,
+        detour: Option<Detour>,
+    ) -> io::Result<Self> {
         let runtime = runtime()?;
         let udp = config.bind()?;
         let inner = runtime.wrap_udp_socket(udp.try_clone_std()?)?;
@@ -111,7 +129,11 @@ impl Socket {
             udp: ArcSwap::from_pointee(udp),
             spin: Spin::seeded(),
             counters: Counters::default(),
+            carriage: detour.map(Carriage::new),
         });
+        if let Some(carriage) = &shared.carriage {
+            carriage.start(&shared);
+        }
         let wrapper = Wrapper {
             inner,
             shared: Arc::clone(&shared),
@@ -244,6 +266,10 @@ impl Socket {
     }
 
     fn transmit(&self, to: &Address, extras: Extras, packet: &[u8]) -> Result<(), SendError> {
+        if let Some(carriage) = &self.shared.carriage {
+            carriage.send(&self.shared, Packet::new(to, extras, packet));
+            return Ok(());
+        }
         let counters = &self.shared.counters;
         let result = self.shared.udp.load().send(to, extras, packet);
         match &result {

@@ -36,6 +36,10 @@ impl AsyncUdpSocket for Wrapper {
 
     /// Fails with `WouldBlock` only: any other error would end the connection.
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        if let Some(carriage) = &self.shared.carriage {
+            carriage.transmit(&self.shared, transmit);
+            return Ok(());
+        }
         match self.inner.try_send(transmit) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
             Err(_) => {
@@ -56,12 +60,12 @@ impl AsyncUdpSocket for Wrapper {
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         for _ in 1..MAX_LANE_BATCHES {
-            let n = ready!(self.inner.poll_recv(cx, bufs, meta))?;
+            let n = ready!(self.poll_batch(cx, bufs, meta))?;
             if self.take_lanes(n, bufs, meta) == Left::Quic {
                 return Poll::Ready(Ok(n));
             }
         }
-        let n = ready!(self.inner.poll_recv(cx, bufs, meta))?;
+        let n = ready!(self.poll_batch(cx, bufs, meta))?;
         self.take_lanes(n, bufs, meta);
         Poll::Ready(Ok(n))
     }
@@ -91,6 +95,18 @@ enum Left {
 }
 
 impl Wrapper {
+    fn poll_batch(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        match &self.shared.carriage {
+            Some(carriage) => carriage.poll_recv(&*self.inner, cx, bufs, meta),
+            None => self.inner.poll_recv(cx, bufs, meta),
+        }
+    }
+
     fn take_lanes(&self, n: usize, bufs: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> Left {
         let now = clock::now();
         let lanes = self.shared.lanes.snapshot();

@@ -197,11 +197,20 @@ pub(crate) fn secret(connection: &quinn::Connection, direction: Direction) -> Se
 
 /// A client's socket.
 pub(crate) fn client(certificate: &Certificate) -> Arc<client::Socket> {
+    client_behind(certificate, None)
+}
+
+/// A client's socket whose packets take a detour.
+pub(crate) fn client_behind(
+    certificate: &Certificate,
+    detour: Option<client::Detour>,
+) -> Arc<client::Socket> {
     let secret = EndpointSecret::random();
-    let socket = client::Socket::bind(
+    let socket = client::Socket::bind_behind(
         client::Config::default(),
         endpoint_config(&secret),
         Some(certificate.server()),
+        detour,
     );
     Arc::new(socket.unwrap())
 }
