@@ -25,6 +25,7 @@ use wzp_socket::{
 use crate::{
     Trust,
     call::{Call, JoinOptions, Stats},
+    chaos,
     codec::Library,
     error::{ConnectError, JoinError},
     media::{self, ActiveCall, Command, FromRelay, Handle, Link, Owner},
@@ -52,6 +53,7 @@ pub struct Builder {
     grant: String,
     carrier: Preference,
     bind: Option<SocketAddr>,
+    chaos: Option<chaos::Link>,
 }
 
 impl Builder {
@@ -104,6 +106,13 @@ impl Builder {
         self
     }
 
+    /// Puts a bad link under the socket, for tests of an application. Default: nothing is between them.
+    #[must_use]
+    pub fn chaos(mut self, link: &chaos::Link) -> Self {
+        self.chaos = Some(link.clone());
+        self
+    }
+
     /// Connects to the relay. Call it inside a tokio runtime. Cancel-safe: dropping it closes what was opened.
     ///
     /// # Errors
@@ -117,6 +126,7 @@ impl Builder {
             grant,
             carrier,
             bind,
+            chaos,
         } = self;
         let relay = relay.ok_or(ConnectError::NoRelay)?;
         let identity =
@@ -127,13 +137,14 @@ impl Builder {
             None => grant,
         };
         let endpoint = endpoint_config(&EndpointSecret::random());
-        let socket = Socket::bind(
+        let socket = Socket::bind_behind(
             Config {
                 bind,
                 ..Config::default()
             },
             endpoint,
             None,
+            chaos.as_ref().map(chaos::Link::detour),
         );
         let socket = Arc::new(socket.map_err(ConnectError::Socket)?);
         let credentials = Credentials {

@@ -28,11 +28,13 @@
 //!
 //! A [`Client`] owns the socket and the connection to a relay, a [`Call`] is its stay in one room; dropping either ends it.
 //! Everything async is cancel-safe unless it says otherwise. Errors say whose fault they are ([`Fault`]).
+//! Tests of an application make the network under its clients as bad as they like ([`chaos`]).
 
 #![deny(missing_docs)]
 
 pub mod audio;
 mod call;
+pub mod chaos;
 mod client;
 pub mod codec;
 #[cfg(feature = "device")]

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use wzp_sdk::{
     Builder, Call, Carrier, CarrierWhy, Client, ConnectError, EndReason, Event, JoinError, JoinOptions,
-    Preference, Processing, RoomName, Stats, TierChoice, Trust, identity::Identity,
+    Preference, Processing, RoomName, Stats, TierChoice, Trust, chaos, identity::Identity,
 };
 
 use crate::{
@@ -29,6 +29,8 @@ pub struct Guest {
     pub carrier: Preference,
     /// Not straight to the relay but to this address.
     pub via: Option<SocketAddr>,
+    /// Faults under its socket.
+    pub chaos: Option<chaos::Link>,
     /// Who it is; default somebody new.
     pub identity: Option<Identity>,
     /// What the relay shares with its members.
@@ -67,6 +69,9 @@ impl Guest {
             .carrier(self.carrier);
         if let Some(identity) = &self.identity {
             builder = builder.identity(identity.clone());
+        }
+        if let Some(link) = &self.chaos {
+            builder = builder.chaos(link);
         }
         if let Some(secret) = self.secret {
             builder = builder.secret(secret);

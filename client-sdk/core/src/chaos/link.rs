@@ -74,7 +74,7 @@ pub enum Loss {
     },
 }
 
-/// What became of the packets so far.
+/// What became of packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
     /// Packets given to [`Link::send`].
@@ -91,6 +91,22 @@ pub struct Stats {
     pub duplicated: u64,
     /// Packets that met a cut, or were under way when it came.
     pub cut: u64,
+}
+
+impl Stats {
+    /// The sum of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            sent: self.sent + other.sent,
+            delivered: self.delivered + other.delivered,
+            lost: self.lost + other.lost,
+            overflowed: self.overflowed + other.overflowed,
+            reordered: self.reordered + other.reordered,
+            duplicated: self.duplicated + other.duplicated,
+            cut: self.cut + other.cut,
+        }
+    }
 }
 
 /// One direction of a link. The packet type is the caller's; bytes by default.
@@ -235,12 +251,17 @@ impl<P: Clone> Link<P> {
         self.cut = false;
     }
 
+    /// Whether it is not cut.
+    pub fn is_open(&self) -> bool {
+        !self.cut
+    }
+
     /// What the link does now.
     pub fn profile(&self) -> Profile {
         self.profile
     }
 
-    /// What became of the packets so far.
+    /// What became of packets.
     pub fn stats(&self) -> Stats {
         self.stats
     }
