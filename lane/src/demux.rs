@@ -1,13 +1,13 @@
 //! Telling lane packets from QUIC packets on one socket.
 //!
-//! Receivers choose both kinds of connection id, so the rule is theirs alone: the top bit of a short header's
-//! first id byte is 0 for QUIC and 1 for a lane.
+//! Receivers choose both kinds of connection id, so the rule is theirs alone: one bit of the id in a short header is
+//! 0 for QUIC and 1 for a lane. Which one that is, the receiver's [`Layout`](crate::ids::Layout) says.
 
 use wzp_wire::Instant;
 
-use crate::{LaneId, min_packet};
+use crate::min_packet;
 
-/// The bit of an id's first byte that marks a lane.
+/// The bit that marks a lane, of the byte that a [`Rule`] names.
 pub const LANE_BIT: u8 = 0x80;
 
 const LONG_HEADER: u8 = 0x80;
@@ -18,7 +18,7 @@ const FIXED_BIT: u8 = 0x40;
 pub enum Class {
     /// To the QUIC endpoint, whole.
     Quic,
-    /// Looks like a lane packet: look its id up. If that is unknown, or the packet does not open, it may still
+    /// Looks like a lane packet: look [its id](Rule::id) up. If that is unknown, or the packet does not open, it may still
     /// be a stateless reset: see [`ResetQuota`].
     Lane,
     /// To nobody.
@@ -34,28 +34,56 @@ pub enum DropReason {
     FixedBit,
 }
 
-/// Sorts a datagram received by an endpoint whose ids are `id_len` bytes long.
-///
-/// A datagram that starts with a short header is one packet: coalesced packets have long headers before it.
-pub fn classify(datagram: &[u8], id_len: usize) -> Class {
-    let [first, rest @ ..] = datagram else {
-        return Class::Drop(DropReason::Empty);
-    };
-    if first & LONG_HEADER != 0 {
-        return Class::Quic;
-    }
-    if first & FIXED_BIT == 0 {
-        return Class::Drop(DropReason::FixedBit);
-    }
-    match rest.first() {
-        Some(id) if id & LANE_BIT != 0 && datagram.len() >= min_packet(id_len) => Class::Lane,
-        _ => Class::Quic,
-    }
+/// How one receiver tells the packets apart that come to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// Where the byte with the mark stands in a packet.
+    mark: usize,
+    /// Where the id ends in a packet.
+    end: usize,
+    min_packet: usize,
 }
 
-/// The lane id of a datagram that [`classify`] found to be a lane packet.
-pub fn lane_id(datagram: &[u8], id_len: usize) -> Option<LaneId> {
-    datagram.get(1..1 + id_len).and_then(LaneId::new)
+impl Rule {
+    /// Lane ids are `id_len` bytes long, and the first bit of an id is the mark.
+    pub const fn first_bit(id_len: usize) -> Self {
+        Self::marked_at(0, id_len)
+    }
+
+    /// Lane ids are `id_len` bytes long, and the first bit of byte `at` is the mark.
+    pub(crate) const fn marked_at(at: usize, id_len: usize) -> Self {
+        Self {
+            mark: 1 + at,
+            end: 1 + id_len,
+            min_packet: min_packet(id_len),
+        }
+    }
+
+    /// Sorts a datagram.
+    ///
+    /// One that starts with a short header is one packet: coalesced packets have long headers before it.
+    #[inline]
+    pub fn classify(&self, datagram: &[u8]) -> Class {
+        let Some(first) = datagram.first() else {
+            return Class::Drop(DropReason::Empty);
+        };
+        if first & LONG_HEADER != 0 {
+            return Class::Quic;
+        }
+        if first & FIXED_BIT == 0 {
+            return Class::Drop(DropReason::FixedBit);
+        }
+        match datagram.get(self.mark) {
+            Some(byte) if byte & LANE_BIT != 0 && datagram.len() >= self.min_packet => Class::Lane,
+            _ => Class::Quic,
+        }
+    }
+
+    /// The id in a datagram with a short header, as long as ours are.
+    #[inline]
+    pub fn id<'a>(&self, datagram: &'a [u8]) -> Option<&'a [u8]> {
+        datagram.get(1..self.end)
+    }
 }
 
 /// How many lane-like packets that no lane opened one thread hands to QUIC, which looks for stateless resets.
@@ -89,6 +117,8 @@ impl ResetQuota {
 mod tests {
     use super::*;
 
+    const EIGHT: Rule = Rule::first_bit(8);
+
     fn short(first: u8, id: u8, len: usize) -> Vec<u8> {
         let mut datagram = vec![0; len];
         datagram[0] = first;
@@ -98,31 +128,32 @@ mod tests {
 
     #[test]
     fn long_headers_go_to_quic_whatever_follows() {
-        assert_eq!(classify(&[0xc0], 8), Class::Quic);
-        assert_eq!(classify(&short(0x80, 0xff, 1_200), 8), Class::Quic);
+        assert_eq!(EIGHT.classify(&[0xc0]), Class::Quic);
+        assert_eq!(EIGHT.classify(&short(0x80, 0xff, 1_200)), Class::Quic);
     }
 
     #[test]
     fn short_headers_go_by_the_top_bit_of_the_id() {
-        assert_eq!(classify(&short(0x40, 0x7f, 100), 8), Class::Quic);
-        assert_eq!(classify(&short(0x40, 0x80, 100), 8), Class::Lane);
-        assert_eq!(classify(&short(0x7f, 0xff, 65_507), 8), Class::Lane);
+        assert_eq!(EIGHT.classify(&short(0x40, 0x7f, 100)), Class::Quic);
+        assert_eq!(EIGHT.classify(&short(0x40, 0x80, 100)), Class::Lane);
+        assert_eq!(EIGHT.classify(&short(0x7f, 0xff, 65_507)), Class::Lane);
     }
 
     #[test]
     fn what_is_too_short_for_a_lane_goes_to_quic() {
         for id_len in [2, 8, 20] {
-            assert_eq!(classify(&short(0x40, 0x80, 20 + id_len), id_len), Class::Quic);
-            assert_eq!(classify(&short(0x40, 0x80, 21 + id_len), id_len), Class::Lane);
+            let rule = Rule::first_bit(id_len);
+            assert_eq!(rule.classify(&short(0x40, 0x80, 20 + id_len)), Class::Quic);
+            assert_eq!(rule.classify(&short(0x40, 0x80, 21 + id_len)), Class::Lane);
         }
-        assert_eq!(classify(&[0x40], 8), Class::Quic);
+        assert_eq!(EIGHT.classify(&[0x40]), Class::Quic);
     }
 
     #[test]
     fn nothing_and_a_cleared_fixed_bit_are_dropped() {
-        assert_eq!(classify(&[], 8), Class::Drop(DropReason::Empty));
+        assert_eq!(EIGHT.classify(&[]), Class::Drop(DropReason::Empty));
         assert_eq!(
-            classify(&short(0x3f, 0x80, 100), 8),
+            EIGHT.classify(&short(0x3f, 0x80, 100)),
             Class::Drop(DropReason::FixedBit)
         );
     }
@@ -131,7 +162,7 @@ mod tests {
     fn every_length_of_a_datagram_is_sorted() {
         let bytes = short(0x40, 0x80, 65_507);
         for len in 0..=bytes.len() {
-            assert_eq!(classify(&bytes[..len], 8) == Class::Lane, len >= 29);
+            assert_eq!(EIGHT.classify(&bytes[..len]) == Class::Lane, len >= 29);
         }
     }
 

@@ -21,8 +21,8 @@ impl LaneId {
         Some(Self { len, bytes })
     }
 
-    /// An id for a lane that is received here, from random bytes: its top bit is set, which is what tells it
-    /// from a QUIC connection id.
+    /// An id for a lane that is received here, from random bytes: its first bit is set, which is what tells it
+    /// from a QUIC connection id by [`Rule::first_bit`](crate::demux::Rule::first_bit).
     pub fn from_random(random: &[u8]) -> Option<Self> {
         let mut id = Self::new(random)?;
         let [first, ..] = &mut id.bytes;
@@ -30,7 +30,17 @@ impl LaneId {
         Some(id)
     }
 
-    /// Whether [`crate::demux::classify`] finds packets with this id to be lane packets.
+    /// The first `len` of `bytes`; `len` is 1 to 20.
+    pub(crate) fn cut(mut bytes: [u8; Self::MAX_LEN], len: usize) -> Self {
+        // Equal ids have equal bytes, those behind their end too.
+        bytes.iter_mut().skip(len).for_each(|byte| *byte = 0);
+        Self {
+            len: len.clamp(1, Self::MAX_LEN) as u8,
+            bytes,
+        }
+    }
+
+    /// Whether [`Rule::first_bit`](crate::demux::Rule::first_bit) finds packets with this id to be lane packets.
     pub fn is_marked(&self) -> bool {
         let [first, ..] = self.bytes;
         first & crate::demux::LANE_BIT != 0

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! - [`Sealer`] and [`Opener`] are the two ends of one lane; both work from any thread through `&self`.
-//! - [`demux`] tells lane packets from QUIC packets.
+//! - [`demux`] tells lane packets from QUIC packets, by ids that an [`ids::Layout`] makes.
 //! - [`path`] decides to which address a peer's datagrams go.
 //! - [`alive`] decides when to PING, and when a lane is silent.
 
@@ -30,6 +30,7 @@ mod window;
 
 pub mod alive;
 pub mod demux;
+pub mod ids;
 pub mod path;
 
 pub use aead::Aead;

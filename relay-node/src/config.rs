@@ -6,6 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use wzp_identity::{GrantKey, SecretError, shared_secret_issuer};
+use wzp_lane::ids::{Layout, LayoutError, ServerId};
 use wzp_relay_core::{limits::ConnectionsConfig, limits::Rate, overload, rooms, speakers, trunk::Side};
 
 pub use target::{Fingerprint, Target};
@@ -134,6 +135,24 @@ pub struct Args {
           value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     max_lanes: u32,
 
+    /// For a load balancer that routes by connection id (unencrypted QUIC-LB): our server id, 1 to 12 bytes [default: none]
+    #[arg(long, env = "WZP_RELAY_ID_SERVER", value_name = "HEX")]
+    id_server: Option<ServerId>,
+
+    /// Number of that load balancer's configuration, 0 to 6 [default: 0]
+    #[arg(long, env = "WZP_RELAY_ID_CONFIG", value_name = "N", requires = "id_server",
+          value_parser = clap::value_parser!(u8).range(0..=6))]
+    id_config: Option<u8>,
+
+    /// Bytes of each connection id and lane id, up to 20 [default: 8 more than the server id has, which is the least]
+    #[arg(
+        long,
+        env = "WZP_RELAY_ID_LENGTH",
+        value_name = "BYTES",
+        requires = "id_server"
+    )]
+    id_length: Option<u8>,
+
     /// Rooms at once
     #[arg(long, env = "WZP_RELAY_MAX_ROOMS", value_name = "N", default_value_t = 10_000,
           value_parser = clap::value_parser!(u32).range(1..))]
@@ -200,6 +219,8 @@ pub struct Config {
     pub quic_threads: usize,
     /// Lanes at once.
     pub max_lanes: usize,
+    /// How QUIC connection ids and lane ids look.
+    pub ids: Layout,
     /// Rooms, members, loudest.
     pub rooms: rooms::Config,
     /// How much anybody may use.
@@ -311,6 +332,9 @@ pub enum ConfigError {
     /// The names become labels.
     #[error("--probe names {0:?} twice")]
     ProbeName(String),
+    /// Too short or too long; nothing else is left to be wrong.
+    #[error("--id-length: {0}")]
+    Ids(#[from] LayoutError),
     /// Not a filter.
     #[error("--log {0:?} is not a filter such as info or info,wzp_relay=debug")]
     Log(String),
@@ -360,6 +384,9 @@ impl TryFrom<Args> for Config {
             max_connections_per_prefix,
             max_connections_per_identity,
             max_lanes,
+            id_server,
+            id_config,
+            id_length,
             max_rooms,
             max_members,
             handshakes_per_prefix,
@@ -383,6 +410,10 @@ impl TryFrom<Args> for Config {
             Some(_) if forward.is_none() && !takes_relays => return Err(ConfigError::NeedlessForwardSecret),
             Some(secret) => Some(relays_key(&secret, &access)?),
             None => access.key().cloned(),
+        };
+        let ids = match id_server {
+            Some(server) => Layout::routable(&server, id_config.unwrap_or(0), id_length.map(usize::from))?,
+            None => Layout::default(),
         };
         let connections = ConnectionsConfig {
             total: count(max_connections),
@@ -419,6 +450,7 @@ impl TryFrom<Args> for Config {
             io_threads: usize::from(io_threads),
             quic_threads: usize::from(quic_threads),
             max_lanes: count(max_lanes),
+            ids,
             rooms,
             limits: Limits {
                 connections,

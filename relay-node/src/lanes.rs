@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wzp_lane::{
     Aead, Direction, EXPORTER_LABEL, LaneId, Opener, Sealer, Secret, exporter_context, path::Roaming,
 };
-use wzp_socket::relay::{ID_LEN, Lane, LaneTable};
+use wzp_socket::relay::{Lane, LaneTable};
 use wzp_wire::signal::{Blob, LaneAccept, LaneOffer};
 use zeroize::Zeroizing;
 
@@ -55,7 +55,7 @@ pub(crate) fn accept(
     let client_id = LaneId::new(&offer.lane_id).ok_or(NoLane::Id)?;
     let receiving = secret(port, Direction::FromClient, offer.number, aead)?;
     let sending = secret(port, Direction::FromServer, offer.number, aead)?;
-    let opener = Opener::new(receiving, aead, ID_LEN);
+    let opener = Opener::new(receiving, aead, lanes.layout().len());
     let lane = lanes
         .open(opener, |_| Arc::clone(port))
         .map_err(|_| NoLane::Full)?;
@@ -80,7 +80,8 @@ pub(crate) struct Offered {
 pub(crate) fn offer(lanes: &Arc<Lanes>, port: &Arc<Port>) -> Result<(Offered, LaneOffer), NoLane> {
     let aead = *Aead::supported().first().ok_or(NoLane::Aead)?;
     let number = 0;
-    let opener = Opener::new(secret(port, Direction::FromServer, number, aead)?, aead, ID_LEN);
+    let receiving = secret(port, Direction::FromServer, number, aead)?;
+    let opener = Opener::new(receiving, aead, lanes.layout().len());
     let lane = lanes
         .open(opener, |_| Arc::clone(port))
         .map_err(|_| NoLane::Full)?;

@@ -120,6 +120,7 @@ impl Relay {
             io_threads,
             quic_threads: _,
             max_lanes,
+            ids,
             rooms,
             limits,
             log: _,
@@ -166,7 +167,7 @@ impl Relay {
         });
         let shared = Arc::new(Shared {
             hall: Hall::new(rooms),
-            lanes: LaneTable::new(max_lanes),
+            lanes: LaneTable::new(max_lanes, ids),
             policy: Policy::of(access.key().map(GrantKey::public)),
             relay_policy: Policy::of(forward_key.as_deref().map(GrantKey::public)),
             limits,
@@ -274,7 +275,8 @@ fn open(
     secret: &quic::EndpointSecret,
     server: &quinn::ServerConfig,
 ) -> anyhow::Result<Arc<Door>> {
-    let endpoint = bound.endpoint(quic::endpoint_config(secret), Some(server.clone()))?;
+    let config = quic::endpoint_config_with(secret, *shared.lanes.layout());
+    let endpoint = bound.endpoint(config, Some(server.clone()))?;
     let sessions = Arc::clone(bound.sessions());
     let handler = |_| {
         let (counters, rtts) = (shared.metrics.counters(), shared.metrics.rtts());

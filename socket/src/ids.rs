@@ -3,6 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
+use wzp_lane::ids::Random;
 use wzp_wire::Instant;
 
 /// Late packets of a lane may still be under way for this long after it ended.
@@ -52,6 +53,14 @@ pub(crate) fn random_u64() -> u64 {
         reason = "a system without randomness cannot make keys either"
     )]
     getrandom::u64().expect("the system has randomness")
+}
+
+/// As [`random_u64`], for the longest id.
+pub(crate) fn random_id() -> Random {
+    let mut bytes = Random::default();
+    #[expect(clippy::expect_used, reason = "as above")]
+    getrandom::fill(&mut bytes).expect("the system has randomness");
+    bytes
 }
 
 #[cfg(test)]

@@ -11,19 +11,12 @@ use quinn::{
 use quinn_proto::InvalidCid;
 use quinn_proto::crypto::{CryptoError, HmacKey};
 use sha2::Sha256;
+use wzp_lane::ids::{Kind, Layout};
 
-use crate::ids::random_u64;
-
-/// Bytes of our QUIC connection ids, on relays and clients alike.
-pub const CID_LEN: usize = 8;
+use crate::ids::{random_id, random_u64};
 
 /// What native clients and relays speak (`docs/wire.md`).
 pub const ALPN: &[u8] = b"wzp/1";
-
-const NONCE_LEN: usize = 4;
-
-/// The bit of an id's first byte that is 0 for QUIC and 1 for a lane.
-const LANE_BIT: u8 = 0x80;
 
 /// Bytes of datagrams that may wait in a connection in each direction: 100 ms of a busy room's voice.
 const DATAGRAM_BUFFER: usize = 64 * 1024;
@@ -63,10 +56,19 @@ impl From<[u8; 32]> for EndpointSecret {
     }
 }
 
-/// The endpoint configuration without which lanes and QUIC cannot be told apart.
+/// The endpoint configuration without which lanes and QUIC cannot be told apart, with ids of the default layout.
 pub fn endpoint_config(secret: &EndpointSecret) -> EndpointConfig {
+    endpoint_config_with(secret, Layout::default())
+}
+
+/// [`endpoint_config`] with connection ids of another layout, that of the endpoint's
+/// [`LaneTable`](crate::relay::LaneTable).
+pub fn endpoint_config_with(secret: &EndpointSecret, layout: Layout) -> EndpointConfig {
     let mut config = EndpointConfig::new(Arc::new(ResetKey(secret.clone())));
-    let ids = QuicIds(secret.clone());
+    let ids = QuicIds {
+        secret: secret.clone(),
+        layout,
+    };
     config.cid_generator(move || Box::new(ids.clone()));
     // The demultiplexer drops packets whose fixed bit is 0, so no peer may be allowed to clear it.
     config.grease_quic_bit(false);
@@ -102,34 +104,37 @@ pub fn transport_config(role: Role) -> TransportConfig {
     config
 }
 
-/// Connection ids of a nonce and a keyed check; the first bit is 0.
+/// Connection ids that end with a keyed check of everything before it.
 #[derive(Clone)]
-struct QuicIds(EndpointSecret);
+struct QuicIds {
+    secret: EndpointSecret,
+    layout: Layout,
+}
+
+type Check = [u8; Layout::CHECK_LEN];
 
 impl QuicIds {
-    fn check(&self, nonce: &[u8]) -> [u8; CID_LEN - NONCE_LEN] {
-        let mut check = [0; CID_LEN - NONCE_LEN];
-        self.0.derive(b"wzp connection id", nonce, &mut check);
+    fn check(&self, id: &[u8]) -> Check {
+        let mut check = Check::default();
+        self.secret.derive(b"wzp connection id", id, &mut check);
         check
     }
 }
 
 impl ConnectionIdGenerator for QuicIds {
     fn generate_cid(&mut self) -> ConnectionId {
-        let mut id = random_u64().to_ne_bytes();
-        let (nonce, check) = id.split_at_mut(NONCE_LEN);
-        if let Some(first) = nonce.first_mut() {
-            *first &= !LANE_BIT;
-        }
-        check.copy_from_slice(&self.check(nonce));
-        ConnectionId::new(&id)
+        let id = self.layout.id(Kind::Quic, random_id());
+        let free = id
+            .as_slice()
+            .get(..id.len() - Layout::CHECK_LEN)
+            .unwrap_or_default();
+        ConnectionId::new(&[free, &self.check(free)].concat())
     }
 
-    /// Refuses what a lane packet shows: quinn would answer it with a stateless reset.
+    /// Refuses what is no connection id of ours, as a lane packet shows it: quinn would answer with a stateless reset.
     fn validate(&self, id: &ConnectionId) -> Result<(), InvalidCid> {
-        let (nonce, check) = id.split_at_checked(NONCE_LEN).ok_or(InvalidCid)?;
-        let quic = nonce.first().is_some_and(|first| first & LANE_BIT == 0);
-        if quic && check == self.check(nonce) {
+        let (free, check) = id.split_last_chunk().ok_or(InvalidCid)?;
+        if self.layout.kind(id) == Some(Kind::Quic) && *check == self.check(free) {
             Ok(())
         } else {
             Err(InvalidCid)
@@ -137,7 +142,7 @@ impl ConnectionIdGenerator for QuicIds {
     }
 
     fn cid_len(&self) -> usize {
-        CID_LEN
+        self.layout.len()
     }
 
     fn cid_lifetime(&self) -> Option<Duration> {
@@ -177,26 +182,58 @@ impl HmacKey for ResetKey {
 mod tests {
     use super::*;
 
+    fn ids(secret: &EndpointSecret, layout: Layout) -> QuicIds {
+        QuicIds {
+            secret: secret.clone(),
+            layout,
+        }
+    }
+
+    fn layouts() -> [Layout; 3] {
+        let routable = |server: &str, len| Layout::routable(&server.parse().unwrap(), 5, len).unwrap();
+        [
+            Layout::default(),
+            routable("7b", None),
+            routable("0123456789abcdef", Some(20)),
+        ]
+    }
+
     #[test]
     fn ids_are_recognised_by_the_same_secret_only() {
-        let secret = EndpointSecret::random();
-        let mut ids = QuicIds(secret.clone());
-        for _ in 0..1_000 {
-            let id = ids.generate_cid();
-            assert_eq!(id[0] & LANE_BIT, 0);
-            QuicIds(secret.clone()).validate(&id).unwrap();
-            assert!(QuicIds(EndpointSecret::random()).validate(&id).is_err());
+        for layout in layouts() {
+            let secret = EndpointSecret::random();
+            let mut made = ids(&secret, layout);
+            for _ in 0..1_000 {
+                let id = made.generate_cid();
+                assert_eq!(id.len(), made.cid_len());
+                assert_eq!(layout.kind(&id), Some(Kind::Quic));
+                ids(&secret, layout).validate(&id).unwrap();
+                assert!(ids(&EndpointSecret::random(), layout).validate(&id).is_err());
+            }
         }
     }
 
     #[test]
     fn lane_like_ids_are_refused_even_with_a_right_check() {
-        let ids = QuicIds(EndpointSecret::random());
-        let mut id = [0x80, 1, 2, 3, 0, 0, 0, 0];
-        let check = ids.check(&id[..NONCE_LEN]);
-        id[NONCE_LEN..].copy_from_slice(&check);
-        assert!(ids.validate(&ConnectionId::new(&id)).is_err());
-        assert!(ids.validate(&ConnectionId::new(&[1, 2])).is_err());
+        for layout in layouts() {
+            let ids = ids(&EndpointSecret::random(), layout);
+            let lane = layout.id(Kind::Lane, random_id());
+            let (free, _) = lane.as_slice().split_at(lane.len() - Layout::CHECK_LEN);
+            let id = [free, &ids.check(free)].concat();
+            assert!(ids.validate(&ConnectionId::new(&id)).is_err());
+            assert!(ids.validate(&ConnectionId::new(&[1, 2])).is_err());
+        }
+    }
+
+    /// Two relays may share a secret: what a load balancer brings to the wrong one must not be reset there.
+    #[test]
+    fn ids_with_another_server_id_are_refused_even_with_a_right_check() {
+        let secret = EndpointSecret::random();
+        let [_, layout, _] = layouts();
+        let other = Layout::routable(&"7c".parse().unwrap(), 5, None).unwrap();
+        let id = ids(&secret, other).generate_cid();
+        assert!(ids(&secret, layout).validate(&id).is_err());
+        ids(&secret, other).validate(&id).unwrap();
     }
 
     #[test]

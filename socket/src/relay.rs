@@ -23,7 +23,7 @@ mod table;
 mod thread;
 
 pub use sessions::{Session, Sessions};
-pub use table::{Entry, Found, Full, ID_LEN, Lane, LaneTable};
+pub use table::{Entry, Found, Full, Lane, LaneTable};
 pub use thread::{Arrival, Handler, Load};
 
 use crate::address::Address;
@@ -195,7 +195,8 @@ impl Bound {
     }
 
     /// The one quinn endpoint of this port, client and server. Make `config` with
-    /// [`quic::endpoint_config`](crate::quic::endpoint_config). Keep it as long as the relay runs.
+    /// [`quic::endpoint_config_with`](crate::quic::endpoint_config_with) and the layout of the lane table. Keep it as
+    /// long as the relay runs.
     ///
     /// # Errors
     /// When called outside tokio.
@@ -238,6 +239,7 @@ impl Bound {
                 udp,
                 counters,
                 lanes: Arc::clone(lanes),
+                rule: lanes.layout().rule(),
                 sessions: Arc::clone(&self.shared.sessions),
                 queue: Arc::clone(&self.shared.queue),
                 stop: Arc::clone(&running.stop),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use wzp_lane::{Aead, LaneId, Opener, Sealer, Secret};
+use wzp_lane::{Aead, LaneId, Opener, Sealer, Secret, ids};
 use wzp_socket::relay::{self, Arrival, Entry, Handler, LaneTable, Load};
 use wzp_socket::send::SendBatch;
 use wzp_socket::{Address, Outgoing};
@@ -87,8 +87,8 @@ fn forwarding_allocates_nothing() {
     };
     let bound = relay::bind(([127, 0, 0, 1], 0).into(), &config).unwrap();
     let to = bound.local_addr();
-    let lanes = LaneTable::new(1);
-    let opener = Opener::new(Secret::from([1; 32]), Aead::Aes128Gcm, relay::ID_LEN);
+    let lanes = LaneTable::new(1, ids::Layout::default());
+    let opener = Opener::new(Secret::from([1; 32]), Aead::Aes128Gcm, lanes.layout().len());
     let lane = lanes.open(opener, |_| {
         let sealer = Sealer::new(
             Secret::from([2; 32]),

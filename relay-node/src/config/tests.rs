@@ -77,12 +77,34 @@ fn what_is_wrong_is_said_in_one_line() {
         (&["--loudest", "0"], "--loudest"),
         (&["--max-members", "10001"], "--max-members"),
         (&["--log", "=="], "--log"),
+        (&["--id-server", "xyz"], "hex digits"),
+        (&["--id-server", "00112233445566778899aabbcc"], "1 to 12 bytes"),
+        (&["--id-config", "1"], "--id-server"),
+        (&["--id-length", "16"], "--id-server"),
+        (&["--id-server", "01", "--id-config", "7"], "--id-config"),
+        (
+            &["--id-server", "0123456789abcdef", "--id-length", "15"],
+            "--id-length: ids with a server id of 8 bytes are 16 to 20 bytes long",
+        ),
+        (&["--id-server", "01", "--id-length", "21"], "--id-length"),
         (&["--nonsense"], "--nonsense"),
     ] {
         let line = parse(args).unwrap_err();
         assert!(line.contains(said), "{line}");
         assert!(!line.contains('\n'), "{line}");
     }
+}
+
+#[test]
+fn ids_are_eight_bytes_unless_a_load_balancer_needs_more() {
+    let ids = |args: &[&str]| parse(args).unwrap().ids;
+    assert_eq!(ids(&[]), Layout::default());
+    let server = "0x0123456789abcdef".parse().unwrap();
+    let routable = |rotation, len| Layout::routable(&server, rotation, len).unwrap();
+    let args = ["--id-server", "0x0123456789abcdef"];
+    assert_eq!(ids(&args), routable(0, Some(16)));
+    let args = [&args[..], &["--id-config", "5", "--id-length", "19"]].concat();
+    assert_eq!(ids(&args), routable(5, Some(19)));
 }
 
 #[test]

@@ -93,6 +93,8 @@ fn wrong_configuration_is_one_line_and_exit_code_64() {
         &["--cert", "/nonexistent/cert.pem"],
         &["--unknown"],
         &["--forward", "no-port"],
+        &["--id-server", "01", "--id-length", "8"],
+        &["--id-length", "16"],
     ] {
         let (code, said) = output(args);
         assert_eq!(code, Some(64), "{said}");
@@ -197,6 +199,7 @@ fn help_reads_like_documentation() {
         "--probe",
         "--reflect-port",
         "--metrics",
+        "--id-server",
     ] {
         assert!(help.contains(flag), "{flag}");
     }

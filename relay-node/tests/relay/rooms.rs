@@ -59,6 +59,23 @@ async fn members_hear_each_other_over_lanes_and_quic_datagrams() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_of_a_relay_with_a_server_id_hear_each_other() {
+    let relay = Server::start(&["--id-server", "7b00", "--id-length", "20"]).await;
+    let mut a = Client::start_with(relay.address, on(Carrier::Lane))
+        .await
+        .unwrap();
+    let mut b = Client::start_with(relay.address, on(Carrier::Quic))
+        .await
+        .unwrap();
+    let lane_id = a.lane.as_ref().unwrap().sealer.id();
+    assert_eq!((lane_id.len(), &lane_id.as_slice()[1..3]), (20, &[0x7b, 0][..]));
+    let (a_id, _) = a.join("room").await;
+    let (b_id, _) = b.join("room").await;
+    a.speak_to(a_id, &packet(9, 1), &b).await;
+    b.speak_to(b_id, &packet(9, 2), &a).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rooms_do_not_hear_each_other_and_only_echo_members_hear_themselves() {
     let relay = Server::start(&[]).await;
     let mut echo = Client::start(relay.address).await;

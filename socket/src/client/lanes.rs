@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+use wzp_lane::demux::Rule;
 use wzp_lane::{LaneId, Opener};
 use wzp_wire::Instant;
 
@@ -88,6 +89,10 @@ impl Lanes {
 
     pub(crate) fn id_len(&self) -> usize {
         self.id_len.bytes()
+    }
+
+    pub(crate) fn rule(&self) -> Rule {
+        Rule::first_bit(self.id_len())
     }
 
     pub(crate) fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {

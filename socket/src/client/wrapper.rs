@@ -9,8 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
-use wzp_lane::OpenError;
-use wzp_lane::demux::{self, Class};
+use wzp_lane::demux::Class;
+use wzp_lane::{LaneId, OpenError};
 use wzp_wire::Instant;
 
 use crate::address::Address;
@@ -132,8 +132,8 @@ impl Wrapper {
     /// Whether quinn gets the packet; if not, it is dealt with.
     fn is_quic(&self, now: Instant, lanes: &Snapshot, from: Address, packet: &mut [u8]) -> bool {
         let counters = &self.shared.counters;
-        let id_len = self.shared.lanes.id_len();
-        match demux::classify(packet, id_len) {
+        let rule = self.shared.lanes.rule();
+        match rule.classify(packet) {
             Class::Quic => return true,
             Class::Drop(_) => {
                 counters.dropped_malformed.add(1);
@@ -145,8 +145,8 @@ impl Wrapper {
             }
             Class::Lane => {}
         }
-        let lane = demux::lane_id(packet, id_len).and_then(|id| lanes.find(&id));
-        let Some(lane) = lane else {
+        let id = rule.id(packet).and_then(LaneId::new);
+        let Some(lane) = id.and_then(|id| lanes.find(&id)) else {
             counters.lane_unknown.add(1);
             return self.perhaps_reset(now, lanes, from);
         };

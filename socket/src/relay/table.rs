@@ -4,17 +4,12 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwapOption, Guard};
+use wzp_lane::ids::{Kind, Layout};
 use wzp_lane::{LaneId, Opener};
 use wzp_wire::Instant;
 
 use crate::clock;
-use crate::ids::{Retired, random_u64};
-
-/// Bytes of a relay's lane ids, as of its QUIC connection ids.
-pub const ID_LEN: usize = 8;
-
-/// Of a lane id's first bit: it tells lanes from QUIC.
-const LANE_BIT: u64 = 1 << 63;
+use crate::ids::{Retired, random_id};
 
 /// A fixed number of slots; the low bits of a lane's id name its slot.
 ///
@@ -23,6 +18,7 @@ const LANE_BIT: u64 = 1 << 63;
 pub struct LaneTable<T> {
     slots: Box<[ArcSwapOption<Entry<T>>]>,
     max_lanes: usize,
+    layout: Layout,
     registry: Mutex<Registry>,
 }
 
@@ -34,7 +30,9 @@ struct Registry {
 
 /// One lane that we receive on.
 pub struct Entry<T> {
-    id: u64,
+    id: LaneId,
+    /// The end of it: all of an id of 8 bytes, and never the same in two lanes.
+    tail: u64,
     /// Its keys and replay window.
     pub opener: Opener,
     /// What the handler keeps with it.
@@ -47,15 +45,21 @@ pub struct Entry<T> {
 pub struct Full;
 
 impl<T> LaneTable<T> {
-    /// A table for up to `max_lanes` lanes. Takes 16 to 32 bytes a lane at once.
-    pub fn new(max_lanes: usize) -> Arc<Self> {
+    /// A table for up to `max_lanes` lanes, whose ids look as `layout` says. Takes 16 to 32 bytes a lane at once.
+    pub fn new(max_lanes: usize, layout: Layout) -> Arc<Self> {
         // Twice as many slots as lanes: a draw hits a free slot at least every second time.
         let slots = max_lanes.max(1).saturating_mul(2).next_power_of_two();
         Arc::new(Self {
             slots: (0..slots).map(|_| ArcSwapOption::empty()).collect(),
             max_lanes,
+            layout,
             registry: Mutex::default(),
         })
+    }
+
+    /// How the ids look; openers need to know how long they are.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// Opens a lane: draws its id, makes its state from it and enters it. From then on its packets are opened, so
@@ -69,13 +73,14 @@ impl<T> LaneTable<T> {
         if registry.count >= self.max_lanes {
             return Err(Full);
         }
-        let id = self.draw(&mut registry, now);
+        let (id, tail) = self.draw(&mut registry, now);
         let entry = Arc::new(Entry {
             id,
+            tail,
             opener,
-            state: state(lane_id(id)),
+            state: state(id),
         });
-        self.slot(id).store(Some(Arc::clone(&entry)));
+        self.slot(tail).store(Some(Arc::clone(&entry)));
         registry.count += 1;
         Ok(Lane {
             table: Arc::clone(self),
@@ -83,20 +88,21 @@ impl<T> LaneTable<T> {
         })
     }
 
-    fn draw(&self, registry: &mut Registry, now: Instant) -> u64 {
+    fn draw(&self, registry: &mut Registry, now: Instant) -> (LaneId, u64) {
         loop {
-            let id = random_u64() | LANE_BIT;
-            if self.slot(id).load().is_none() && !registry.retired.contains(now, id) {
-                return id;
+            let id = self.layout.id(Kind::Lane, random_id());
+            let (_, tail) = split(id.as_slice()).unwrap_or_default();
+            if self.slot(tail).load().is_none() && !registry.retired.contains(now, tail) {
+                return (id, tail);
             }
         }
     }
 
     /// The lane with this id, if it is open.
     pub fn find(&self, id: &[u8]) -> Option<Found<T>> {
-        let id = u64::from_be_bytes(id.try_into().ok()?);
-        let guard = self.slot(id).load();
-        Found::new(guard).filter(|found| found.entry().id == id)
+        let (head, tail) = split(id)?;
+        let guard = self.slot(tail).load();
+        Found::new(guard).filter(|found| found.entry().is(head, tail))
     }
 
     /// Lanes open now.
@@ -109,33 +115,42 @@ impl<T> LaneTable<T> {
         self.len() == 0
     }
 
-    fn slot(&self, id: u64) -> &ArcSwapOption<Entry<T>> {
+    fn slot(&self, tail: u64) -> &ArcSwapOption<Entry<T>> {
         // The number of slots is a power of two, so the mask never leaves the table.
         let mask = self.slots.len() - 1;
-        &self.slots[id as usize & mask]
+        &self.slots[tail as usize & mask]
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn close(&self, id: u64) {
+    fn close(&self, tail: u64) {
         let mut registry = self.registry();
-        self.slot(id).store(None);
+        self.slot(tail).store(None);
         registry.count = registry.count.saturating_sub(1);
-        registry.retired.retire(clock::now(), id);
+        registry.retired.retire(clock::now(), tail);
     }
 }
 
-fn lane_id(id: u64) -> LaneId {
-    #[expect(clippy::expect_used, reason = "8 bytes are within 1 to 20")]
-    LaneId::new(&id.to_be_bytes()).expect("8 bytes are an id")
+/// The end of an id, which is random in every layout, as a number, and what is before it.
+#[inline]
+fn split(id: &[u8]) -> Option<(&[u8], u64)> {
+    let (head, tail) = id.split_last_chunk()?;
+    Some((head, u64::from_be_bytes(*tail)))
 }
 
 impl<T> Entry<T> {
     /// The id that senders write.
     pub fn id(&self) -> LaneId {
-        lane_id(self.id)
+        self.id
+    }
+
+    /// Whether this is its whole id. Two comparisons of numbers where ids have 8 bytes.
+    #[inline]
+    fn is(&self, head: &[u8], tail: u64) -> bool {
+        let same_len = self.id.len() == head.len() + size_of::<u64>();
+        self.tail == tail && same_len && (head.is_empty() || self.id.as_slice().starts_with(head))
     }
 }
 
@@ -185,7 +200,7 @@ impl<T> Deref for Lane<T> {
 
 impl<T> Drop for Lane<T> {
     fn drop(&mut self) {
-        self.table.close(self.entry.id);
+        self.table.close(self.entry.tail);
     }
 }
 
@@ -194,34 +209,58 @@ mod tests {
     use super::*;
     use wzp_lane::{Aead, Secret};
 
-    fn opener() -> Opener {
-        Opener::new(Secret::from([1; 32]), Aead::Aes128Gcm, ID_LEN)
+    fn opener(layout: Layout) -> Opener {
+        Opener::new(Secret::from([1; 32]), Aead::Aes128Gcm, layout.len())
+    }
+
+    fn layouts() -> [Layout; 3] {
+        let routable = |server: &str, len| Layout::routable(&server.parse().unwrap(), 1, len).unwrap();
+        [
+            Layout::default(),
+            routable("7b", None),
+            routable("0123456789abcdef", Some(20)),
+        ]
     }
 
     #[test]
     fn finds_each_lane_by_its_whole_id_only() {
-        let table = LaneTable::new(100);
-        let lanes: Vec<_> = (0..100).map(|i| table.open(opener(), |_| i).unwrap()).collect();
-        assert_eq!(table.open(opener(), |_| 100).err(), Some(Full));
-        for lane in &lanes {
-            assert_eq!(lane.id().as_slice()[0] & 0x80, 0x80);
-            let found = table.find(lane.id().as_slice()).unwrap();
-            assert_eq!(found.entry().state, lane.state);
-            let mut other = lane.id;
-            other ^= 1 << 40;
-            assert!(table.find(&other.to_be_bytes()).is_none());
+        for layout in layouts() {
+            let table = LaneTable::new(100, layout);
+            let open = |state| table.open(opener(layout), |_| state);
+            let lanes: Vec<_> = (0..100).map(|i| open(i).unwrap()).collect();
+            assert_eq!(open(100).err(), Some(Full));
+            for lane in &lanes {
+                let id = lane.id();
+                assert_eq!(layout.kind(id.as_slice()), Some(Kind::Lane));
+                let found = table.find(id.as_slice()).unwrap();
+                assert_eq!(found.entry().state, lane.state);
+                for bit in 0..id.len() * 8 {
+                    let mut other = id.as_slice().to_vec();
+                    other[bit / 8] ^= 1 << (bit % 8);
+                    assert!(
+                        table
+                            .find(&other)
+                            .is_none_or(|found| found.entry().state != lane.state)
+                    );
+                }
+                for part in 1..id.len() {
+                    assert!(table.find(&id.as_slice()[part..]).is_none());
+                    assert!(table.find(&id.as_slice()[..part]).is_none());
+                }
+                assert!(table.find(&[&[0], id.as_slice()].concat()).is_none());
+            }
         }
-        assert!(table.find(&[0x80; 7]).is_none());
     }
 
     #[test]
     fn a_dropped_lane_is_gone() {
-        let table = LaneTable::new(1);
-        let lane = table.open(opener(), |_| ()).unwrap();
+        let layout = Layout::default();
+        let table = LaneTable::new(1, layout);
+        let lane = table.open(opener(layout), |_| ()).unwrap();
         let id = lane.id();
         drop(lane);
         assert!(table.find(id.as_slice()).is_none());
         assert!(table.is_empty());
-        table.open(opener(), |_| ()).unwrap();
+        table.open(opener(layout), |_| ()).unwrap();
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use wzp_lane::demux::{self, Class, ResetQuota};
+use wzp_lane::demux::{Class, ResetQuota, Rule};
 use wzp_lane::{OpenError, Opened};
 use wzp_wire::Instant;
 
@@ -17,7 +17,7 @@ use crate::recv::{BATCH, Datagram, RecvBatch};
 use crate::relay::queue::Queue;
 use crate::relay::rest::Rests;
 use crate::relay::sessions::Sessions;
-use crate::relay::table::{Entry, ID_LEN, LaneTable};
+use crate::relay::table::{Entry, LaneTable};
 use crate::send::SendBatch;
 use crate::udp::Udp;
 
@@ -67,6 +67,7 @@ pub(crate) struct IoThread<T> {
     pub(crate) udp: Arc<Udp>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) lanes: Arc<LaneTable<T>>,
+    pub(crate) rule: Rule,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) stop: Arc<AtomicBool>,
@@ -116,7 +117,7 @@ impl<T> IoThread<T> {
 
     /// Has the lanes of a whole batch fetched into the cache, instead of waiting for each.
     fn fetch<'a>(&self, batch: impl Iterator<Item = &'a [u8]>) {
-        for found in batch.filter_map(|bytes| self.lanes.find(bytes.get(1..1 + ID_LEN)?)) {
+        for found in batch.filter_map(|bytes| self.lanes.find(self.rule.id(bytes)?)) {
             prefetch(&**found.entry());
         }
     }
@@ -129,11 +130,11 @@ impl<T> IoThread<T> {
         handler: &mut impl Handler<T>,
         out: &mut SendBatch,
     ) {
-        match demux::classify(datagram.bytes, ID_LEN) {
+        match self.rule.classify(datagram.bytes) {
             Class::Quic => self.queue.push(&datagram, &self.counters),
             Class::Drop(_) => self.counters.dropped_malformed.add(1),
             Class::Lane => {
-                let id = datagram.bytes.get(1..1 + ID_LEN).unwrap_or_default();
+                let id = self.rule.id(datagram.bytes).unwrap_or_default();
                 let Some(found) = self.lanes.find(id) else {
                     self.counters.lane_unknown.add(1);
                     return self.perhaps_reset(now, &datagram, resets);

@@ -1,6 +1,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
+use wzp_lane::ids::{Kind, Layout};
 use wzp_socket::quic::EndpointSecret;
 use wzp_socket::relay::{BindError, Config, bind, bind_range};
 
@@ -88,6 +89,18 @@ fn two_relays_on_one_port_are_refused() {
 /// A relay that comes back with its secret tells its peers at once; half of what it says looks like lane packets.
 #[tokio::test]
 async fn stateless_resets_are_found_in_lane_like_packets() {
+    resets_are_found(Layout::default()).await;
+}
+
+#[tokio::test]
+async fn a_relay_behind_a_load_balancer_serves_and_resets_as_any_other() {
+    let server = "0x0123456789abcdef".parse().unwrap();
+    for len in [16, 20] {
+        resets_are_found(Layout::routable(&server, 3, Some(len)).unwrap()).await;
+    }
+}
+
+async fn resets_are_found(layout: Layout) {
     let certificate = Certificate::new();
     let secret = EndpointSecret::random();
     let doomed = tokio::runtime::Builder::new_multi_thread()
@@ -97,22 +110,67 @@ async fn stateless_resets_are_found_in_lane_like_packets() {
         .unwrap();
     let relay = {
         let _inside = doomed.enter();
-        Relay::start(0, 1, &certificate, &secret)
+        Relay::start_with(0, layout, &certificate, &secret)
     };
     let address = relay.address;
     let socket = client(&certificate);
     let mut sessions = Vec::new();
     for _ in 0..16 {
-        sessions.push(Session::connect(&socket, &certificate, address).await);
+        let mut session = Session::connect(&socket, &certificate, address).await;
+        assert_eq!(layout.kind(session.sending.id().as_slice()), Some(Kind::Lane));
+        session.echo_on_lane(b"before").await;
+        session.echo_on_stream(b"before").await.unwrap();
+        sessions.push(session);
     }
+    assert_eq!(relay.running.totals().lane_opened, 16);
     // Dies without a word: its tasks are never polled again.
     tokio::task::spawn_blocking(move || drop(doomed)).await.unwrap();
     drop(relay);
-    let _reborn = Relay::start(address.port(), 1, &certificate, &secret);
+    let _reborn = Relay::start_with(address.port(), layout, &certificate, &secret);
     for session in &mut sessions {
         let _ = session.echo_on_stream(&[7; 200]).await.unwrap_err();
         let reason = soon(session.connection.closed()).await;
         assert!(matches!(reason, quinn::ConnectionError::Reset), "{reason:?}");
     }
     assert!(socket.totals().reset_candidates > 0);
+}
+
+/// Resets come to a relay too; those that look like packets of its lanes must not be lost.
+#[tokio::test]
+async fn a_relay_that_dials_is_reset_by_its_peer() {
+    let certificate = Certificate::new();
+    let (secret, peer_secret) = (EndpointSecret::random(), EndpointSecret::random());
+    let layout = Layout::routable(&"7b".parse().unwrap(), 0, None).unwrap();
+    let dialler = Relay::start_with(0, layout, &certificate, &secret);
+    let doomed = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let peer = {
+        let _inside = doomed.enter();
+        Relay::start(0, 1, &certificate, &peer_secret)
+    };
+    let address = peer.address;
+    let mut dialled = Vec::new();
+    for _ in 0..16 {
+        let connecting = dialler
+            .endpoint
+            .connect_with(certificate.client(), address, "relay.test")
+            .unwrap();
+        dialled.push(soon(connecting).await.unwrap());
+    }
+    let _known = dialler.sessions.enter(address);
+    tokio::task::spawn_blocking(move || drop(doomed)).await.unwrap();
+    drop(peer);
+    let _reborn = Relay::start(address.port(), 1, &certificate, &peer_secret);
+    for connection in &dialled {
+        // Unless it has said something by itself and been reset already.
+        if let Ok((mut tx, _)) = connection.open_bi().await {
+            let _ = tx.write_all(&[7; 200]).await;
+        }
+        let reason = soon(connection.closed()).await;
+        assert!(matches!(reason, quinn::ConnectionError::Reset), "{reason:?}");
+    }
+    assert!(dialler.running.totals().reset_candidates > 0);
 }

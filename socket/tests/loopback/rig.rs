@@ -8,8 +8,9 @@ use std::time::Duration;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio::sync::mpsc;
+use wzp_lane::ids::Layout;
 use wzp_lane::{Aead, Direction, EXPORTER_LABEL, LaneId, Opener, Sealer, Secret, exporter_context};
-use wzp_socket::quic::{EndpointSecret, Role, endpoint_config, transport_config};
+use wzp_socket::quic::{EndpointSecret, Role, endpoint_config, endpoint_config_with, transport_config};
 use wzp_socket::relay::{self, Arrival, Entry, Handler, LaneTable, Running};
 use wzp_socket::send::SendBatch;
 use wzp_socket::{Address, Outgoing, client};
@@ -97,6 +98,8 @@ pub(crate) struct Relay {
     /// One message for each lane that ended with its connection.
     pub(crate) ended: mpsc::UnboundedReceiver<()>,
     pub(crate) endpoint: quinn::Endpoint,
+    /// The addresses of its connections.
+    pub(crate) sessions: Arc<relay::Sessions>,
 }
 
 impl Relay {
@@ -110,9 +113,29 @@ impl Relay {
         Self::start_at(([127, 0, 0, 1], port).into(), threads, certificate, secret)
     }
 
+    /// With ids of another layout.
+    pub(crate) fn start_with(
+        port: u16,
+        layout: Layout,
+        certificate: &Certificate,
+        secret: &EndpointSecret,
+    ) -> Self {
+        Self::start_all(([127, 0, 0, 1], port).into(), 1, layout, certificate, secret)
+    }
+
     pub(crate) fn start_at(
         address: SocketAddr,
         threads: usize,
+        certificate: &Certificate,
+        secret: &EndpointSecret,
+    ) -> Self {
+        Self::start_all(address, threads, Layout::default(), certificate, secret)
+    }
+
+    fn start_all(
+        address: SocketAddr,
+        threads: usize,
+        layout: Layout,
         certificate: &Certificate,
         secret: &EndpointSecret,
     ) -> Self {
@@ -123,10 +146,11 @@ impl Relay {
         let bound = relay::bind(address, &config).unwrap();
         let address = bound.local_addr();
         let endpoint = bound
-            .endpoint(endpoint_config(secret), Some(certificate.server()))
+            .endpoint(endpoint_config_with(secret, layout), Some(certificate.server()))
             .unwrap();
-        let lanes = LaneTable::new(1_000);
+        let lanes = LaneTable::new(1_000, layout);
         let sessions = Arc::clone(bound.sessions());
+        let kept = Arc::clone(&sessions);
         let (ended_tx, ended) = mpsc::unbounded_channel();
         let (accepting, table) = (endpoint.clone(), Arc::clone(&lanes));
         tokio::spawn(async move {
@@ -147,6 +171,7 @@ impl Relay {
             running,
             ended,
             endpoint,
+            sessions: kept,
         }
     }
 }
@@ -160,7 +185,11 @@ async fn serve(connection: &quinn::Connection, table: &Arc<LaneTable<Back>>) {
     if rx.read_exact(&mut id).await.is_err() {
         return;
     }
-    let opener = Opener::new(secret(connection, Direction::FromClient), AEAD, relay::ID_LEN);
+    let opener = Opener::new(
+        secret(connection, Direction::FromClient),
+        AEAD,
+        table.layout().len(),
+    );
     let sealer = Sealer::new(
         secret(connection, Direction::FromServer),
         AEAD,
@@ -170,7 +199,8 @@ async fn serve(connection: &quinn::Connection, table: &Arc<LaneTable<Back>>) {
     let lane = table
         .open(opener, |_| Back(Outgoing::new(sealer, address)))
         .unwrap();
-    let _ = tx.write_all(lane.id().as_slice()).await;
+    let id = lane.id();
+    let _ = tx.write_all(&[&[id.len() as u8], id.as_slice()].concat()).await;
     let echo = async {
         let mut buf = [0; 1_000];
         while let Ok(Some(n)) = rx.read(&mut buf).await {
@@ -241,7 +271,9 @@ impl Session {
         let receiving = socket.open(opener, to).unwrap();
         let (mut tx, mut rx) = soon(connection.open_bi()).await.unwrap();
         soon(tx.write_all(receiving.id().as_slice())).await.unwrap();
-        let mut id = [0; relay::ID_LEN];
+        let mut len = [0];
+        soon(rx.read_exact(&mut len)).await.unwrap();
+        let mut id = vec![0; usize::from(len[0])];
         soon(rx.read_exact(&mut id)).await.unwrap();
         let sending = Sealer::new(
             secret(&connection, Direction::FromClient),
