@@ -1,7 +1,5 @@
 //! A call that has nothing to do with what a test attacks, and should not notice.
 
-use std::time::Duration;
-
 use wzp_sdk::Event;
 
 use crate::{
@@ -88,10 +86,5 @@ impl Beside {
             });
             assert_eq!(bad, None);
         }
-    }
-
-    /// Lets the call run.
-    pub async fn run_for(&self, time: Duration) {
-        tokio::time::sleep(time).await;
     }
 }

@@ -40,8 +40,9 @@ pub async fn until<V>(what: &str, look: impl FnMut() -> Option<V>) -> V {
 /// # Panics
 /// When that takes longer than `patience`.
 pub async fn until_within<V>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<V>) -> V {
-    let began = Instant::now();
+    let (began, mut every) = (Instant::now(), tokio::time::interval(LOOK_EVERY));
     loop {
+        every.tick().await;
         if let Some(found) = look() {
             return found;
         }
@@ -50,7 +51,6 @@ pub async fn until_within<V>(patience: Duration, what: &str, mut look: impl FnMu
             "waited {} s for {what}",
             patience.as_secs()
         );
-        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -13,6 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    errno::Errno,
+    sys::wait::{Id, WaitPidFlag, waitid},
+    unistd::Pid,
+};
+
 use crate::PATIENCE;
 
 /// A folder of a test's own, removed at its end.
@@ -103,11 +109,19 @@ pub struct Process {
     said: Arc<Said>,
 }
 
-/// Every line of both outputs so far.
+/// What a process has done so far.
 #[derive(Debug, Default)]
 struct Said {
-    lines: Mutex<Vec<String>>,
+    so_far: Mutex<SoFar>,
     more: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct SoFar {
+    /// Every line of both outputs.
+    lines: Vec<String>,
+    /// Of the outputs that end and the process itself, how many are yet to.
+    open: u32,
 }
 
 impl Process {
@@ -132,25 +146,26 @@ impl Process {
         let said = Arc::<Said>::default();
         said.listen(child.stdout.take().unwrap());
         said.listen(child.stderr.take().unwrap());
+        said.watch(child.id());
         Self { child, said }
     }
 
     /// The first line that `pick` wants, waited for.
     pub fn line<V>(&self, what: &str, mut pick: impl FnMut(&str) -> Option<V>) -> V {
         let deadline = Instant::now() + PATIENCE;
-        let mut lines = self.said.lines();
+        let mut said = self.said.so_far();
         let mut seen = 0;
         loop {
-            if let Some(found) = lines.iter().skip(seen).find_map(|line| pick(line)) {
+            if let Some(found) = said.lines.iter().skip(seen).find_map(|line| pick(line)) {
                 return found;
             }
-            seen = lines.len();
+            seen = said.lines.len();
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no {what} in\n{}", lines.join("\n"));
-            lines = self
+            assert!(!left.is_zero(), "no {what} in\n{}", said.lines.join("\n"));
+            said = self
                 .said
                 .more
-                .wait_timeout(lines, left)
+                .wait_timeout(said, left)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
@@ -166,7 +181,7 @@ impl Process {
 
     /// Everything said so far.
     pub fn log(&self) -> String {
-        self.said.lines().join("\n")
+        self.said.so_far().lines.join("\n")
     }
 
     /// The process id.
@@ -182,20 +197,18 @@ impl Process {
         assert!(status.unwrap().success(), "cannot send SIG{name}");
     }
 
-    /// Waits for the end, and says how long that took.
+    /// Waits for the end, and says how long that took. By then everything that it said is in the log.
     pub fn wait(&mut self) -> (ExitStatus, Duration) {
         let began = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return (status, began.elapsed());
-            }
-            assert!(
-                began.elapsed() < PATIENCE,
-                "process does not end:\n{}",
-                self.log()
-            );
-            thread::sleep(Duration::from_millis(2));
-        }
+        let said = self.said.so_far();
+        let (said, _) = self
+            .said
+            .more
+            .wait_timeout_while(said, PATIENCE, |said| said.open > 0)
+            .unwrap_or_else(PoisonError::into_inner);
+        assert!(said.open == 0, "process does not end:\n{}", said.lines.join("\n"));
+        drop(said);
+        (self.child.wait().unwrap(), began.elapsed())
     }
 
     /// Memory in use, in KiB.
@@ -229,16 +242,32 @@ impl Drop for Process {
 
 impl Said {
     fn listen(self: &Arc<Self>, stream: impl Read + Send + 'static) {
-        let said = Arc::clone(self);
-        thread::spawn(move || {
+        self.until_closed(move |said| {
             for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                said.lines().push(line);
+                said.so_far().lines.push(line);
                 said.more.notify_all();
             }
         });
     }
 
-    fn lines(&self) -> MutexGuard<'_, Vec<String>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn watch(self: &Arc<Self>, process: u32) {
+        let process = Pid::from_raw(process.try_into().unwrap());
+        // Whoever owns the process is to ask for its status, and needs its id until then.
+        let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        self.until_closed(move |_| while waitid(Id::Pid(process), ended) == Err(Errno::EINTR) {});
+    }
+
+    fn until_closed(self: &Arc<Self>, follow: impl FnOnce(&Self) + Send + 'static) {
+        self.so_far().open += 1;
+        let said = Arc::clone(self);
+        thread::spawn(move || {
+            follow(&said);
+            said.so_far().open -= 1;
+            said.more.notify_all();
+        });
+    }
+
+    fn so_far(&self) -> MutexGuard<'_, SoFar> {
+        self.so_far.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

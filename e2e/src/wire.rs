@@ -6,6 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use getrandom::{SysRng, rand_core::UnwrapErr};
 use quinn::{Connecting, Connection, ConnectionError, RecvStream, SendStream};
+use tokio::time::{Interval, MissedTickBehavior};
 use wzp_identity::{EXPORTER_LABEL, Identity, Phrase};
 use wzp_lane::{Aead, Direction, LaneId, Opener, Sealer, Secret, exporter_context};
 use wzp_sdk::core::e2ee::{Group, OpenError};
@@ -74,6 +75,7 @@ pub struct Wire {
     lane: Lane,
     identity: Identity,
     over: bool,
+    ticks: Interval,
 }
 
 struct Lane {
@@ -108,6 +110,8 @@ impl Wire {
             panic!("no welcome: {:?}", connection.close_reason());
         };
         let accept = Welcome::try_from(welcome).unwrap().lane.unwrap();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let lane = Lane {
             sealer: Sealer::new(
                 lane_secret(&connection, Direction::FromClient),
@@ -131,6 +135,7 @@ impl Wire {
             lane,
             identity,
             over: false,
+            ticks,
         }
     }
 
@@ -228,19 +233,15 @@ impl Wire {
     }
 
     async fn input(&mut self) -> Input {
-        if self.over {
-            tokio::time::sleep(TICK).await;
-            return Input::Tick;
-        }
         let mut buffer = [0; 2_048];
         tokio::select! {
-            message = next(&mut self.recv, &mut self.decoder) =>
+            _ = self.ticks.tick() => Input::Tick,
+            message = next(&mut self.recv, &mut self.decoder), if !self.over =>
                 message.map_or(Input::Over, |kind| Input::Message(Box::new(kind))),
-            incoming = self.socket.recv(&mut buffer) => match incoming {
+            incoming = self.socket.recv(&mut buffer), if !self.over => match incoming {
                 Some(incoming) => Input::Datagram(buffer[..incoming.len].to_vec(), incoming.counter),
                 None => Input::Over,
             },
-            () = tokio::time::sleep(TICK) => Input::Tick,
         }
     }
 

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::{net::UdpSocket, path::Path, process::Command, time::Duration};
+use std::{net::UdpSocket, path::Path, process::Command};
 
 use wzp_e2e::{
     member::Guest,
@@ -96,7 +96,14 @@ async fn a_call_is_well_formed_quic_and_nothing_else() {
     lane.hears(700.0).await;
     other.hears(440.0).await;
     // PINGs and reports come by now and then.
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    for (sample, enough) in [
+        ("wzp_relay_pings_total", 4.0),
+        ("wzp_client_rtt_seconds_count", 4.0),
+        ("wzp_client_loss_ratio_count{dir=\"down\"}", 2.0),
+        ("wzp_relay_datagrams_total{dir=\"in\"}", 300.0),
+    ] {
+        relay.until(sample, |count| count >= enough).await;
+    }
     lane.call.leave().await;
     other.call.leave().await;
     let (_home, file, port) = capture.end();

@@ -115,7 +115,6 @@ async fn who_cannot_be_reached_any_more_costs_the_others_nothing() {
     let dead = dead.join(&relay).await;
     dead.hears(440.0).await;
     tap.pass_if(|_, _| false);
-    beside.run_for(Duration::from_secs(7)).await;
     // Its lane has not been heard of for 5 s, so nothing more goes there.
     relay
         .until("wzp_relay_packets_dropped_total{reason=\"silent\"}", |count| {

@@ -247,16 +247,29 @@ async fn a_grant_that_expires_during_the_session_opens_nothing_more() {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap();
-    let options = Options {
+    let options = || Options {
         secret: Some(SECRET),
         // 30 s are forgiven.
-        grant_expires: now.as_secs() - 26,
+        grant_expires: now.as_secs() - 27,
         ..Options::default()
     };
-    let mut client = Client::start_with(relay.address, options).await.unwrap();
+    let mut client = Client::start_with(relay.address, options()).await.unwrap();
     client.join("room").await;
     client.send(Kind::Leave(proto::Leave {})).await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    let mut other = Client::start_with(relay.address, options()).await.unwrap();
+    let mut every = tokio::time::interval(Duration::from_millis(250));
+    let refused = async {
+        // To come back to the same room would be the same stay.
+        for room in 0.. {
+            every.tick().await;
+            if let Err(reason) = other.join_as(&room.to_string(), false).await {
+                return reason;
+            }
+            other.send(Kind::Leave(proto::Leave {})).await;
+        }
+        unreachable!()
+    };
+    assert_eq!(soon("the end of a grant", refused).await, Reason::GrantExpired);
     assert_eq!(
         client.join_as("another room", false).await,
         Err(Reason::GrantExpired)
