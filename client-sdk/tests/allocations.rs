@@ -1,32 +1,9 @@
 //! What runs for every frame takes no memory once it is warm.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
 use wzp_sdk::codec::Library;
 use wzp_sdk::dsp::{BLOCK, Denoiser, EchoCanceller, Resampler};
 use wzp_sdk_core::voice::codec::{Codec, Codecs, Decoder, Encoder};
-
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-#[expect(unsafe_code, reason = "an allocator cannot be counted otherwise")]
-// SAFETY: every call is handed to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer came from `alloc` above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use wzp_testkit::allocations::{self, Counting};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -37,9 +14,9 @@ const MEASURED: usize = 200;
 /// Allocations of the rounds behind the warm-up.
 fn counted(mut round: impl FnMut(usize)) -> u64 {
     (0..WARM_UP).for_each(&mut round);
-    let before = COUNT.with(Cell::get);
+    let before = allocations::count();
     (WARM_UP..WARM_UP + MEASURED).for_each(&mut round);
-    COUNT.with(Cell::get) - before
+    allocations::count() - before
 }
 
 fn buzz(round: usize, samples: usize) -> Vec<f32> {

@@ -1,9 +1,5 @@
 //! Nothing is allocated between a lane packet in and its copies out.
 
-#![expect(unsafe_code, reason = "only an allocator of our own can count")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,27 +9,8 @@ use wzp_lane::{Aead, LaneId, Opener, Sealer, Secret, ids};
 use wzp_socket::relay::{self, Arrival, Entry, Handler, LaneTable, Load};
 use wzp_socket::send::SendBatch;
 use wzp_socket::{Address, Outgoing};
+use wzp_testkit::allocations::{self, Counting};
 use wzp_wire::Instant;
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: passes every call on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promises are those that the system's allocator wants.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -66,14 +43,14 @@ impl Handler<Outgoing> for FanOut {
         }
         self.seen += 1;
         if self.seen == WARM_UP {
-            self.before = ALLOCATIONS.get();
+            self.before = allocations::count();
         }
     }
 
     fn tick(&mut self, _: Instant, _: Load, _: &mut SendBatch) {
         if self.seen == PACKETS {
             self.after
-                .store(ALLOCATIONS.get() - self.before, Ordering::Release);
+                .store(allocations::count() - self.before, Ordering::Release);
         }
     }
 }

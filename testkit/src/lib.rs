@@ -1,12 +1,12 @@
-//! Dev-only: virtual clock, seeded bad link, link grades.
+//! Dev-only: virtual clock, seeded bad link, link grades, an allocator that counts.
 //!
 //! Everything here is pure and repeatable: time is an argument ([`wzp_wire::Instant`]) and all chance comes
 //! from a seed, so a failing scenario is rerun by its seed alone. Nothing here opens a socket or waits. The bad
 //! [`Link`] is the one that the SDK injects faults with.
 
-#![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod allocations;
 mod clock;
 mod grades;
 

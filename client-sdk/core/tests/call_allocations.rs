@@ -1,12 +1,7 @@
 //! A call in steady state allocates nothing. In its own file because the allocator is the process's.
-#![allow(unsafe_code, reason = "a counting allocator has to be an unsafe impl")]
 #![expect(clippy::unwrap_used, reason = "what fails in the set-up fails the test")]
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    time::Duration,
-};
+use std::time::Duration;
 
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use wzp_identity::{Identity, Phrase};
@@ -16,30 +11,11 @@ use wzp_sdk_core::{
     paths::{Kind as PathKind, PathId},
     voice::{receiver::PULL, sender::Pauses, sim::Tones},
 };
+use wzp_testkit::allocations::{self, Counting};
 use wzp_wire::{
     Instant, RoomName, SenderId,
     signal::{Join, Joined, Kind, Member, PeerMessage, SignalMessage, message, proto},
 };
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is handed on to the system's allocator; counting touches no memory it manages.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are the system allocator's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are the system allocator's.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -176,10 +152,10 @@ impl Room {
 fn a_call_in_steady_state_allocates_nothing() {
     let mut room = Room::new();
     (0..6_000).for_each(|_| room.tick());
-    let before = ALLOCATIONS.with(Cell::get);
+    let before = allocations::count();
     assert!(before > 0, "nothing is counted");
     (0..6_000).for_each(|_| room.tick());
-    let allocated = ALLOCATIONS.with(Cell::get) - before;
+    let allocated = allocations::count() - before;
     for seat in &mut room.seats {
         let mut heard = 0;
         seat.call.remotes(|_, remote| {

@@ -1,43 +1,13 @@
 //! Sealing and opening allocate nothing in their steady state, whatever the header: counted.
-#![allow(unsafe_code, reason = "a global allocator that counts is unsafe by its trait")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    time::Duration,
-};
+use std::time::Duration;
 
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use wzp_identity::{Identity, Phrase};
 use wzp_sdk_core::e2ee::{Group, OVERHEAD};
+use wzp_testkit::allocations::{self, Counting};
 use wzp_wire::{Codec, FecFields, Header, Instant, Kind, Level, RoomName, SenderId};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system allocator unchanged; the counter is plain data without a destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`, and every block is the system allocator's.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `realloc`, and every block is the system allocator's.
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -73,7 +43,7 @@ fn a_packet_costs_no_allocation() {
     exchange(&mut a, &mut b, ids, now);
 
     let mut packet = [0; 120 + OVERHEAD];
-    let before = ALLOCATIONS.get();
+    let before = allocations::count();
     for n in 0..5_000u32 {
         let repair = n % 6 == 5;
         let mut header = Header {
@@ -106,5 +76,5 @@ fn a_packet_costs_no_allocation() {
         assert_eq!(nothing, (None, None, None));
         now += Duration::from_millis(20);
     }
-    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(allocations::count() - before, 0);
 }

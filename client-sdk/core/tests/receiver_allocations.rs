@@ -1,38 +1,13 @@
 //! Receiving in steady state allocates nothing. In its own file because the allocator is the process's.
-#![allow(unsafe_code, reason = "a counting allocator has to be an unsafe impl")]
-
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    time::Duration,
-};
+use std::time::Duration;
 
 use wzp_sdk_core::voice::{
     fec, jitter,
     receiver::{PULL, Receiver},
     sim::Tones,
 };
+use wzp_testkit::allocations::{self, Counting};
 use wzp_wire::{Codec, FecFields, Header, Instant, Kind, Level, SenderId};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call is handed on to the system's allocator; counting touches no memory it manages.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are the system allocator's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are the system allocator's.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -85,9 +60,9 @@ fn steady_state_allocates_nothing() {
     let mut encoder = fec::Encoder::new(Codec::Opus24k, 1, layout);
     let mut receiver = Receiver::new(SenderId::new(1).unwrap(), Tones, jitter::Config::default());
     minute(&mut receiver, &mut encoder, 0..6_000);
-    let before = ALLOCATIONS.with(Cell::get);
+    let before = allocations::count();
     minute(&mut receiver, &mut encoder, 6_000..12_000);
-    let allocated = ALLOCATIONS.with(Cell::get) - before;
+    let allocated = allocations::count() - before;
     let stats = receiver.stats();
     assert!(stats.recovered > 100 && stats.concealed_ms > 0, "{stats:?}");
     assert_eq!(allocated, 0);

@@ -1,11 +1,5 @@
 //! The voice thread allocates nothing in its steady state: counted, from the microphone to the recovered frame.
-#![allow(unsafe_code, reason = "a global allocator that counts is unsafe by its trait")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-};
 
 use wzp_sdk_core::voice::{
     codec::{Codec, CodecError, Codecs, Decoder, Encoder},
@@ -13,33 +7,8 @@ use wzp_sdk_core::voice::{
     mode::Tier,
     sender::{MAX_PAYLOAD_BYTES, Pauses, Sender, TICK_SAMPLES},
 };
+use wzp_testkit::allocations::{self, Counting};
 use wzp_wire::{Kind, ReceiverReport, SenderId};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system allocator unchanged; the counter is plain data without a destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`, and every block is the system allocator's.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `realloc`, and every block is the system allocator's.
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -146,10 +115,10 @@ fn voice_in_its_steady_state_allocates_nothing_with_or_without_loss() {
         // Every block of the decoder's window and its solver are used once.
         run(&mut sender, &mut decoder, 900, 7);
         for lose in [0, 7] {
-            let before = ALLOCATIONS.get();
+            let before = allocations::count();
             let (heard, recovered) = run(&mut sender, &mut decoder, 3_000, lose);
             assert_eq!(
-                ALLOCATIONS.get() - before,
+                allocations::count() - before,
                 0,
                 "{tier}, every {lose}th packet lost"
             );

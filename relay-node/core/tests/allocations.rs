@@ -1,11 +1,6 @@
 //! Forwarding a packet does not allocate, in small rooms, large rooms and rooms with trunks.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-};
-
 use rand_core::{TryRng, utils};
 use wzp_relay_core::{
     FanOut, Heard, Rooms, Targets, forward,
@@ -14,28 +9,8 @@ use wzp_relay_core::{
     rooms::{Config, Member, TrunkId, Via},
     stats::{Counters, Leg},
 };
+use wzp_testkit::allocations::{self, Counting};
 use wzp_wire::{Instant, RoomName, SenderId};
-
-thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-#[expect(unsafe_code, reason = "an allocator cannot be counted otherwise")]
-// SAFETY: every call is handed to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer came from `alloc` above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -82,7 +57,7 @@ fn forwarding_allocates_nothing() {
     let mut targets = Targets::with_capacity(1_100);
     for (members, trunks) in [(2, 0), (8, 2), (20, 0), (900, 50)] {
         let (fan_out, senders) = room_of(members, trunks);
-        let before = COUNT.with(Cell::get);
+        let before = allocations::count();
         let mut copies = 0;
         for tick in 0..2_000u64 {
             let now = Instant::from_micros(tick * 20_000);
@@ -97,7 +72,7 @@ fn forwarding_allocates_nothing() {
             }
         }
         assert_eq!(
-            COUNT.with(Cell::get) - before,
+            allocations::count() - before,
             0,
             "{members} members and {trunks} trunks"
         );
