@@ -97,8 +97,8 @@ async fn a_call_is_well_formed_quic_and_nothing_else() {
     other.hears(440.0).await;
     // PINGs and reports come by now and then.
     for (sample, enough) in [
-        ("wzp_relay_pings_total", 4.0),
-        ("wzp_client_rtt_seconds_count", 4.0),
+        ("wzp_relay_pings_total", 2.0),
+        ("wzp_client_rtt_seconds_count", 2.0),
         ("wzp_client_loss_ratio_count{dir=\"down\"}", 2.0),
         ("wzp_relay_datagrams_total{dir=\"in\"}", 300.0),
     ] {
