@@ -234,7 +234,8 @@ pub struct Stats {
     pub carrier_why: Why,
     /// Since the call began.
     pub elapsed: Duration,
-    /// Everybody who was heard and is still there.
+    /// Everybody who was heard and is still there, and everybody whose packets could not be opened: of one who was never
+    /// heard, all counts but `key_mismatch` are zero.
     pub remotes: Vec<RemoteStats>,
 }
 

@@ -464,14 +464,15 @@ impl Quality {
             longest_gap_ms,
         } = *report;
         let ratio = |permille: u32| f64::from(permille.min(1_000)) / 1_000.0;
-        self.loss
-            .get_or_create(&label("dir", "down"))
-            .observe(ratio(loss_permille));
-        self.late.observe(ratio(late_permille));
-        self.concealed.observe(ratio(concealed_permille));
-        self.jitter.observe(f64::from(jitter_ms.min(60_000)) / 1_000.0);
+        // Who heard nothing has no estimate, and zeros that would count as a good link.
         if (100..=500).contains(&mos_centi) {
             self.mos.observe(f64::from(mos_centi) / 100.0);
+            self.loss
+                .get_or_create(&label("dir", "down"))
+                .observe(ratio(loss_permille));
+            self.late.observe(ratio(late_permille));
+            self.concealed.observe(ratio(concealed_permille));
+            self.jitter.observe(f64::from(jitter_ms.min(60_000)) / 1_000.0);
         }
         if longest_gap_ms > 0 {
             let gap = f64::from(longest_gap_ms.min(600_000)) / 1_000.0;

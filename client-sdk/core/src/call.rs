@@ -19,10 +19,7 @@ use std::{
 
 use rand_core::CryptoRng;
 use wzp_identity::{Identity, PublicIdentity};
-use wzp_wire::{
-    Datagram, Instant, RoomName, SenderId,
-    signal::{Kind, SignalMessage, message},
-};
+use wzp_wire::{Datagram, Instant, RoomName, SenderId, signal::SignalMessage};
 
 use crate::{
     carrier::{Carrier, Why},
@@ -190,7 +187,8 @@ impl<C: Codecs + Clone> Call<C> {
     pub fn handle_capture(&mut self, now: Instant, pcm: &[f32], speech: f32) {
         let turn = self.reporter.sender_due(now, self.remotes.len());
         if let Some(remote) = turn.and_then(|turn| self.remotes.get_mut(turn)) {
-            self.sender.attach_report(remote.report(self.rtt));
+            let mismatches = self.group.key_mismatches(remote.sender);
+            self.sender.attach_report(remote.report(self.rtt, mismatches));
         }
         if self.reporter.relay_due(now) {
             self.report_to_relay();
@@ -299,13 +297,6 @@ impl<C: Codecs + Clone> Call<C> {
         &self.counts
     }
 
-    /// Shows everybody who was heard, with whom they proved to be.
-    pub fn remotes(&mut self, mut show: impl FnMut(Option<&PublicIdentity>, RemoteStats)) {
-        for remote in &mut self.remotes {
-            show(self.verified.get(&remote.sender), remote.stats());
-        }
-    }
-
     fn open_datagram(&mut self, now: Instant, datagram: &mut [u8]) {
         match Datagram::decode(datagram) {
             Ok(Datagram::Media { sender, packet }) => {
@@ -376,12 +367,6 @@ impl<C: Codecs + Clone> Call<C> {
                 to: change.to.tier,
                 why: change.why,
             });
-        }
-    }
-
-    fn report_to_relay(&mut self) {
-        if let Some(report) = remote::worst(&mut self.remotes) {
-            self.signals.push_back(message(Kind::QualityReport(report)));
         }
     }
 }

@@ -90,6 +90,19 @@ async fn reports_of_members_become_histograms() {
     assert_eq!(relay.metric("wzp_fec_recovered_total").await, 5.0);
     assert_eq!(relay.metric("wzp_key_mismatch_total").await, 2.0);
     assert_eq!(relay.metric("wzp_mos_estimate_sum").await, 4.1);
+
+    // Somebody who hears nothing for want of a key says nothing about the link.
+    client
+        .send(Kind::QualityReport(proto::QualityReport {
+            key_mismatch: 50,
+            ..proto::QualityReport::default()
+        }))
+        .await;
+    relay.until("wzp_key_mismatch_total", |count| count == 52.0).await;
+    assert_eq!(
+        relay.metric("wzp_client_loss_ratio_count{dir=\"down\"}").await,
+        1.0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

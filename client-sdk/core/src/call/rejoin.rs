@@ -100,6 +100,7 @@ impl<C: Codecs + Clone> Call<C> {
             });
         }
         self.group = Group::new(&self.identity, &self.config.room, rng);
+        self.reporter.handle_new_group();
         self.join();
     }
 }

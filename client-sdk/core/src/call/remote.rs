@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// How one member is heard.
+/// How one member is heard, or that it is not: of a member whose packets never opened only `key_mismatch` is not zero.
 #[derive(Debug, Clone)]
 pub struct RemoteStats {
     /// Its sender id.
@@ -30,30 +30,20 @@ pub struct RemoteStats {
 
 pub(super) struct Remote<C: Codecs> {
     pub(super) sender: SenderId,
-    pub(super) key_mismatch: u32,
     receiver: Receiver<C>,
     /// What we last told it about itself.
     told: Option<ReceiverReport>,
     /// What the relay was told about it so far.
     before: Stats,
-    mismatches_before: u32,
-}
-
-/// The coarse report for the relay's metrics: of the sender that we hear worst, without saying which.
-pub(super) fn worst<C: Codecs>(remotes: &mut [Remote<C>]) -> Option<QualityReport> {
-    let reports = remotes.iter_mut().filter_map(Remote::relay_report);
-    reports.max_by_key(|report| (report.concealed_permille, report.loss_permille))
 }
 
 impl<C: Codecs> Remote<C> {
     pub(super) fn new(sender: SenderId, codecs: C) -> Self {
         Self {
             sender,
-            key_mismatch: 0,
             receiver: Receiver::new(sender, codecs, jitter::Config::default()),
             told: None,
             before: Stats::default(),
-            mismatches_before: 0,
         }
     }
 
@@ -68,44 +58,47 @@ impl<C: Codecs> Remote<C> {
         });
     }
 
-    pub(super) fn report(&mut self, rtt: Duration) -> ReceiverReport {
+    pub(super) fn report(&mut self, rtt: Duration, mismatches: u32) -> ReceiverReport {
         self.receiver.set_rtt(rtt);
         let report = ReceiverReport {
-            key_mismatch: u8::try_from(self.key_mismatch).unwrap_or(u8::MAX),
+            key_mismatch: u8::try_from(mismatches).unwrap_or(u8::MAX),
             ..self.receiver.report()
         };
         self.told = Some(report);
         report
     }
 
-    fn relay_report(&mut self) -> Option<QualityReport> {
-        let told = self.told?;
+    /// What the relay is to know of it since the last time; ratios only once there was a report about it.
+    pub(super) fn relay_report(&mut self) -> QualityReport {
         let stats = self.receiver.stats();
         let since = |now: u64, before: u64| u32::try_from(now.saturating_sub(before)).unwrap_or(u32::MAX);
         let recovered = since(stats.recovered, self.before.recovered);
-        let report = QualityReport {
+        let unrecovered = since(stats.lost, self.before.lost).saturating_sub(recovered);
+        self.before = stats;
+        let counts = QualityReport {
+            fec_recovered: recovered,
+            fec_unrecovered: unrecovered,
+            longest_gap_ms: u32::try_from(self.receiver.take_gap().as_millis()).unwrap_or(u32::MAX),
+            ..QualityReport::default()
+        };
+        let Some(told) = self.told else { return counts };
+        QualityReport {
             loss_permille: told.loss_permille.into(),
             late_permille: told.late_permille.into(),
             concealed_permille: told.concealed_permille.into(),
             jitter_ms: told.jitter_ms.into(),
             rtt_ms: told.rtt_ms.into(),
             mos_centi: told.mos_centi.into(),
-            fec_recovered: recovered,
-            fec_unrecovered: since(stats.lost, self.before.lost).saturating_sub(recovered),
-            key_mismatch: self.key_mismatch.saturating_sub(self.mismatches_before),
-            longest_gap_ms: u32::try_from(stats.longest_gap_ms).unwrap_or(u32::MAX),
-        };
-        self.before = stats;
-        self.mismatches_before = self.key_mismatch;
-        Some(report)
+            ..counts
+        }
     }
 
-    pub(super) fn stats(&mut self) -> RemoteStats {
+    pub(super) fn stats(&mut self, key_mismatch: u32) -> RemoteStats {
         RemoteStats {
             sender: self.sender,
             stats: self.receiver.stats(),
             drift: self.receiver.drift(),
-            key_mismatch: self.key_mismatch,
+            key_mismatch,
         }
     }
 }

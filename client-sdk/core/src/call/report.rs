@@ -2,7 +2,14 @@
 
 use std::time::Duration;
 
-use wzp_wire::Instant;
+use wzp_identity::PublicIdentity;
+use wzp_wire::{
+    Instant,
+    signal::{Kind, message, proto::QualityReport},
+};
+
+use super::{Call, RemoteStats};
+use crate::voice::{codec::Codecs, receiver::Stats};
 
 /// Each sender gets a report this often: the controller's thresholds are for windows of this length.
 const TO_SENDER: Duration = Duration::from_secs(1);
@@ -17,6 +24,8 @@ pub(super) struct Reporter {
     next_sender: Instant,
     next_relay: Instant,
     turn: usize,
+    /// Packets without a key that the relay was told of.
+    mismatches: u64,
 }
 
 impl Reporter {
@@ -25,6 +34,7 @@ impl Reporter {
             next_sender: now + TO_SENDER,
             next_relay: now + TO_RELAY,
             turn: 0,
+            mismatches: 0,
         }
     }
 
@@ -45,6 +55,74 @@ impl Reporter {
             self.next_relay = now + TO_RELAY;
         }
         due
+    }
+
+    /// The keys are new, and so is what is counted about them.
+    pub(super) fn handle_new_group(&mut self) {
+        self.mismatches = 0;
+    }
+
+    fn mismatches_since(&mut self, now: u64) -> u32 {
+        let before = std::mem::replace(&mut self.mismatches, now);
+        u32::try_from(now.saturating_sub(before)).unwrap_or(u32::MAX)
+    }
+}
+
+impl<C: Codecs + Clone> Call<C> {
+    /// Shows everybody who was heard and everybody whose packets could not be opened, with whom they proved to be.
+    pub fn remotes(&mut self, mut show: impl FnMut(Option<&PublicIdentity>, RemoteStats)) {
+        for remote in &mut self.remotes {
+            let mismatches = self.group.key_mismatches(remote.sender);
+            show(self.verified.get(&remote.sender), remote.stats(mismatches));
+        }
+        for &sender in &self.members {
+            let key_mismatch = self.group.key_mismatches(sender);
+            if key_mismatch == 0 || self.remotes.iter().any(|remote| remote.sender == sender) {
+                continue;
+            }
+            let unheard = RemoteStats {
+                sender,
+                stats: Stats::default(),
+                drift: None,
+                key_mismatch,
+            };
+            show(self.verified.get(&sender), unheard);
+        }
+    }
+
+    pub(super) fn report_to_relay(&mut self) {
+        let key_mismatch = self.reporter.mismatches_since(self.group.all_key_mismatches());
+        let heard = self.remotes.iter_mut().map(|remote| remote.relay_report());
+        let report = match heard.reduce(together) {
+            Some(report) => QualityReport {
+                key_mismatch,
+                ..report
+            },
+            None if key_mismatch > 0 => QualityReport {
+                key_mismatch,
+                ..QualityReport::default()
+            },
+            None => return,
+        };
+        self.signals.push_back(message(Kind::QualityReport(report)));
+    }
+}
+
+/// Counts of both are added; ratios are those of the sender that is heard worse, without saying which.
+fn together(a: QualityReport, b: QualityReport) -> QualityReport {
+    let badness = |report: &QualityReport| {
+        (
+            report.mos_centi > 0,
+            report.concealed_permille,
+            report.loss_permille,
+        )
+    };
+    let worse = if badness(&b) > badness(&a) { b } else { a };
+    QualityReport {
+        fec_recovered: a.fec_recovered.saturating_add(b.fec_recovered),
+        fec_unrecovered: a.fec_unrecovered.saturating_add(b.fec_unrecovered),
+        longest_gap_ms: a.longest_gap_ms.max(b.longest_gap_ms),
+        ..worse
     }
 }
 

@@ -147,9 +147,6 @@ impl<C: Codecs + Clone> Call<C> {
             }
             e2ee::Event::MemberAnnounced { .. } | e2ee::Event::EpochChanged { .. } => {}
             e2ee::Event::KeyMismatch { sender, count } => {
-                if let Some(remote) = self.remotes.iter_mut().find(|remote| remote.sender == sender) {
-                    remote.key_mismatch = count;
-                }
                 self.events.push_back(Event::KeyMismatch { sender, count });
             }
             e2ee::Event::Unheard { sender, count } => {

@@ -63,6 +63,7 @@ pub struct Group {
     post: Post,
     outbox: VecDeque<(SenderId, Vec<u8>)>,
     events: VecDeque<Event>,
+    mismatches: u64,
 }
 
 impl Group {
@@ -94,6 +95,7 @@ impl Group {
             post: Post::default(),
             outbox: VecDeque::new(),
             events: VecDeque::new(),
+            mismatches: 0,
         };
         group.learn_own_key(Instant::ZERO);
         group
@@ -176,6 +178,11 @@ impl Group {
     /// Packets of this member that could not be opened since it was announced.
     pub fn key_mismatches(&self, sender: SenderId) -> u32 {
         self.members.get(&sender).map_or(0, |member| member.mismatches())
+    }
+
+    /// Packets of anybody, also of those who left, that could not be opened.
+    pub fn all_key_mismatches(&self) -> u64 {
+        self.mismatches
     }
 
     #[cfg(test)]

@@ -162,6 +162,12 @@ impl<C: Codecs> Receiver<C> {
         report
     }
 
+    /// The longest stretch of invented sound since the last call. One that goes on counts as far as it has come, and
+    /// again the next time.
+    pub fn take_gap(&mut self) -> Duration {
+        self.tally.take_gap()
+    }
+
     /// Round trip of the path in use, for the report and the estimate of quality; zero is unknown.
     pub fn set_rtt(&mut self, rtt: Duration) {
         self.rtt = rtt;

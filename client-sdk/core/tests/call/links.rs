@@ -60,14 +60,14 @@ fn every_sender_gets_a_report_from_every_listener_once_a_second() {
         room.join(config(), losing(0.0));
     }
     room.run(2.0);
-    room.quality_reports = 0;
+    room.quality_reports.clear();
     room.seats.iter_mut().for_each(|seat| seat.reports.clear());
     room.run(30.0);
     for seat in &room.seats {
         let reports = seat.reports.len();
         assert!((56..=62).contains(&reports), "2 senders, 30 s: {reports}");
     }
-    let coarse = room.quality_reports;
+    let coarse = room.quality_reports.len();
     assert!((84..=93).contains(&coarse), "3 members, 30 s: {coarse}");
 }
 
@@ -90,4 +90,24 @@ fn packets_that_come_twice_are_heard_once() {
     );
     assert!(counts.received <= room.seats[0].call.counts().sent);
     assert_eq!(counts.unopened, 0);
+}
+
+#[test]
+fn a_gap_is_told_to_the_relay_once() {
+    let mut room = Room::new(15);
+    room.join(config(), losing(0.0));
+    room.join(config(), losing(0.0));
+    room.run(4.0);
+    room.seats[0].up.set_profile(losing(1.0));
+    room.run(0.3);
+    room.seats[0].up.set_profile(losing(0.0));
+    room.quality_reports.clear();
+    room.run(10.0);
+    let gaps: Vec<_> = room
+        .quality_reports
+        .iter()
+        .filter(|(from, report)| *from == 1 && report.longest_gap_ms > 0)
+        .map(|(_, report)| report.longest_gap_ms)
+        .collect();
+    assert!(gaps.len() <= 2 && gaps.iter().any(|gap| *gap > 200), "{gaps:?}");
 }

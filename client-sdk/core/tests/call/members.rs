@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use wzp_sdk_core::call::{Config, Event};
-use wzp_testkit::{Grade, Profile};
+use wzp_testkit::{Grade, Loss, Profile};
 use wzp_wire::signal::{Kind, Reason, proto};
 
 use crate::room::{Room, config, id};
@@ -113,10 +113,17 @@ fn a_member_whose_key_was_lost_is_heard_in_the_end() {
     room.join(config(), Profile::default());
     room.join(config(), Profile::default());
     room.run(4.0);
-    assert!(
-        room.seats[1].remote(id(0)).is_none(),
-        "it was heard without a key"
-    );
+    let deaf = room.seats[1].remote(id(0)).unwrap();
+    assert_eq!(deaf.stats.received, 0, "it was heard without a key");
+    assert!(deaf.key_mismatch > 100, "{deaf:?}");
+    let told = |room: &Room| {
+        room.quality_reports
+            .iter()
+            .filter(|(from, _)| *from == 1)
+            .map(|(_, report)| report.key_mismatch)
+            .sum::<u32>()
+    };
+    assert!(told(&room) > 100, "the relay knows of {}", told(&room));
     assert!(room.seats[1].saw(
         |event| matches!(event, Event::KeyMismatch { sender, count } if *sender == id(0) && *count > 0)
     ));
@@ -130,6 +137,37 @@ fn a_member_whose_key_was_lost_is_heard_in_the_end() {
     );
     assert!(stats.stats.played_ms > 1_500, "{stats:?}");
     assert!(room.seats[1].power > 0.01);
+    assert_eq!(told(&room), stats.key_mismatch, "each packet is told of once");
+}
+
+#[test]
+fn counts_of_everybody_are_told_to_the_relay() {
+    let losing = Profile {
+        loss: Loss::Independent(0.1),
+        ..Profile::default()
+    };
+    let mut room = Room::new(8);
+    room.join(config(), Profile::default());
+    room.join(config(), losing);
+    room.join(config(), losing);
+    room.seats
+        .iter_mut()
+        .for_each(|seat| seat.down.set_profile(Profile::default()));
+    room.run(20.0);
+    let mut missing = 0;
+    room.seats[0]
+        .call
+        .remotes(|_, remote| missing += remote.stats.lost.max(remote.stats.recovered));
+    let told: u32 = room
+        .quality_reports
+        .iter()
+        .filter(|(from, _)| *from == 0)
+        .map(|(_, report)| report.fec_recovered + report.fec_unrecovered)
+        .sum();
+    assert!(
+        missing > 100 && u64::from(told) * 10 > missing * 9,
+        "{told} of {missing}"
+    );
 }
 
 #[test]

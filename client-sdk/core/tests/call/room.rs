@@ -25,8 +25,8 @@ pub(crate) struct Room {
     pub(crate) seats: Vec<Seat>,
     /// Signalling that this says yes to never arrives: from whom, to whom, what.
     pub(crate) drops: fn(Option<SenderId>, SenderId, &Kind) -> bool,
-    /// Coarse reports that the relay got for its metrics.
-    pub(crate) quality_reports: usize,
+    /// Coarse reports that the relay got for its metrics, and from whom.
+    pub(crate) quality_reports: Vec<(usize, proto::QualityReport)>,
     pub(crate) rng: ChaCha8Rng,
     signals: BTreeMap<(Instant, u64), Delivery>,
     order: u64,
@@ -94,7 +94,7 @@ impl Room {
             now: Instant::from_micros(1_000_000),
             seats: Vec::new(),
             drops: |_, _, _| false,
-            quality_reports: 0,
+            quality_reports: Vec::new(),
             rng: ChaCha8Rng::seed_from_u64(seed),
             signals: BTreeMap::new(),
             order: 0,
@@ -258,7 +258,7 @@ impl Room {
                 let message = PeerMessage { sender, payload };
                 self.forward(Some(from), seat_of(to), Kind::PeerMessage(message.into()));
             }
-            Kind::QualityReport(_) => self.quality_reports += 1,
+            Kind::QualityReport(report) => self.quality_reports.push((from, report)),
             other => panic!("a call never says {other:?}"),
         }
     }

@@ -169,6 +169,7 @@ impl Group {
         let Some(member) = self.members.get_mut(&sender) else {
             return;
         };
+        self.mismatches += 1;
         member.mismatches = member.mismatches.saturating_add(1);
         let count = member.mismatches;
         let at = *member

@@ -61,6 +61,8 @@ pub(super) struct Tally {
     played: u64,
     gap: u64,
     longest_gap: u64,
+    /// The longest that ended since [`Tally::take_gap`].
+    recent_gap: u64,
     added: u64,
     removed: u64,
     delay_us: f64,
@@ -184,6 +186,12 @@ impl Tally {
         }
     }
 
+    /// The longest gap since the last call; one that goes on counts as far as it has come.
+    pub(super) fn take_gap(&mut self) -> Duration {
+        let samples = std::mem::take(&mut self.recent_gap).max(self.gap);
+        Duration::from_millis(samples / 48)
+    }
+
     fn expected(&self) -> u64 {
         let run = self.first.map_or(0, |first| self.highest - first + 1);
         self.expected_before.saturating_add(run)
@@ -191,6 +199,7 @@ impl Tally {
 
     fn end_gap(&mut self) {
         self.longest_gap = self.longest_gap.max(self.gap);
+        self.recent_gap = self.recent_gap.max(self.gap);
         self.gap = 0;
     }
 }
