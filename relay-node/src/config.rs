@@ -271,6 +271,8 @@ pub struct Forward {
 
 /// A trunk may carry the packets of so many members that send as many as they may.
 const TRUNK_PACKETS: u32 = 64;
+/// PINGs a second, and at once, that somebody who is in no room may want answered.
+const QUESTIONS: (u32, u32) = (50, 100);
 
 /// Rates and counts.
 #[derive(Clone, Copy, Debug)]
@@ -291,6 +293,8 @@ pub struct Limits {
     pub packets: Rate,
     /// Media packets of one trunk.
     pub trunk_packets: Rate,
+    /// PINGs of one connection that is nobody's member.
+    pub questions: Rate,
     /// Joins over the trunks of one identity.
     pub trunk_joins: Rate,
     /// From the first packet of a handshake to a good Hello.
@@ -461,6 +465,7 @@ impl TryFrom<Args> for Config {
                 identity_joins: Rate::per_minute(join_rate.saturating_mul(5), join_rate.saturating_mul(5)),
                 packets: Rate::new(packet_rate, packet_rate.div_ceil(2)),
                 trunk_packets: Rate::new(packet_rate * TRUNK_PACKETS, packet_rate * TRUNK_PACKETS / 2),
+                questions: Rate::new(QUESTIONS.0, QUESTIONS.1),
                 trunk_joins: Rate::new(50, 1_000),
                 unauthenticated: Duration::from_secs(5),
                 overload: overload::Config::default(),

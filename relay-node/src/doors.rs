@@ -11,7 +11,7 @@ use wzp_socket::{
 };
 use wzp_wire::signal::Reason;
 
-use crate::{relay::Shared, session};
+use crate::{lanes::Lanes, relay::Shared, session};
 
 /// What a port is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub(crate) struct Door {
     pub(crate) kind: DoorKind,
     pub(crate) endpoint: Endpoint,
     pub(crate) sessions: Arc<Sessions>,
+    /// Received on at this door, and at no other.
+    pub(crate) lanes: Arc<Lanes>,
     /// The threads stop with the door.
     pub(crate) running: Running,
 }
@@ -49,11 +51,9 @@ impl Door {
             };
             let Some(incoming) = incoming else { return };
             if let Some(incoming) = self.knock(&relay, incoming) {
-                let known = Arc::clone(&self.sessions);
                 tokio::spawn(session::serve(
                     Arc::clone(&relay),
-                    self.kind,
-                    known,
+                    Arc::clone(&self),
                     Box::new(incoming),
                 ));
             }

@@ -48,6 +48,7 @@ pub(crate) struct Media {
     watch: Watch,
     packet_rate: Rate,
     trunk_rate: Rate,
+    question_rate: Rate,
     targets: Targets,
     trunks: Trunks,
     nonces: Nonces,
@@ -77,6 +78,7 @@ impl Media {
             watch: Watch::default(),
             packet_rate: limits.packets,
             trunk_rate: limits.trunk_packets,
+            question_rate: limits.questions,
             targets: Targets::with_capacity(MOST_OUTLETS),
             trunks: Trunks::default(),
             nonces: Nonces::new(),
@@ -239,6 +241,14 @@ impl Media {
 
     fn pong(&mut self, now: Instant, port: &Port, through: Through<'_>, ping: &Ping, out: &mut SendBatch) {
         self.counters.pings.add(1);
+        let rate = match port.seats {
+            Seats::Trunk(_) => self.trunk_rate,
+            Seats::Asker => self.question_rate,
+            Seats::Member(_) | Seats::Probe(_) => self.packet_rate,
+        };
+        if !port.bucket.take(rate, now, 1) {
+            return self.counters.discard(Dropped::Rate, 1);
+        }
         let hold = clock::now().duration_since(now).as_micros();
         let hold = u32::try_from(hold).unwrap_or(u32::MAX);
         let mut bytes = [0; PONG_LEN];

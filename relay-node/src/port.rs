@@ -68,6 +68,8 @@ pub(crate) enum Seats {
     Trunk(Box<[OnceLock<Page>]>),
     /// None; what comes back on the PINGs sent to it is measured.
     Probe(Arc<Mutex<Probe>>),
+    /// None; it gets answers to its PINGs.
+    Asker,
 }
 
 type Page = Box<[ArcSwapOption<Seat>]>;

@@ -128,7 +128,6 @@ impl Relay {
         let kept = certificate.is_some();
         let certificate = Certificate::obtain(certificate.as_ref())?;
         let server = tls::server(&certificate)?;
-        let secret = quic::EndpointSecret::random();
         let main = sockets::bind(listen, &socket_config(io_threads))?;
         let reflect = match reflect_port {
             Some(port) => Some(sockets::bind(
@@ -185,9 +184,9 @@ impl Relay {
             lifecycle: watch::Sender::new(Lifecycle::Serving),
             metrics,
         });
-        let mut doors = vec![open(&shared, main, DoorKind::Main, &secret, &server)?];
+        let mut doors = vec![open(&shared, main, DoorKind::Main, &server)?];
         if let Some(reflect) = reflect {
-            doors.push(open(&shared, reflect, DoorKind::Reflect, &secret, &server)?);
+            doors.push(open(&shared, reflect, DoorKind::Reflect, &server)?);
         }
         shared.metrics.set_doors(&doors);
         let door = doors.first().context("no port")?;
@@ -272,23 +271,33 @@ fn open(
     shared: &Arc<Shared>,
     bound: sockets::Bound,
     kind: DoorKind,
-    secret: &quic::EndpointSecret,
     server: &quinn::ServerConfig,
 ) -> anyhow::Result<Arc<Door>> {
-    let config = quic::endpoint_config_with(secret, *shared.lanes.layout());
+    let limits = &shared.limits;
+    // Lanes work at their own door only, and flooding the second one does not make the first shed load.
+    let (lanes, overload) = match kind {
+        DoorKind::Main => (Arc::clone(&shared.lanes), Arc::clone(&shared.overload)),
+        DoorKind::Reflect => (
+            LaneTable::new(limits.connections.probes, *shared.lanes.layout()),
+            Arc::new(Overload::new(limits.overload)),
+        ),
+    };
+    // A secret for each door: with one for both, either would make the stateless resets of the other's connections.
+    let config = quic::endpoint_config_with(&quic::EndpointSecret::random(), *lanes.layout());
     let endpoint = bound.endpoint(config, Some(server.clone()))?;
     let sessions = Arc::clone(bound.sessions());
     let handler = |_| {
         let (counters, rtts) = (shared.metrics.counters(), shared.metrics.rtts());
-        Media::new(counters, rtts, Arc::clone(&shared.overload), &shared.limits)
+        Media::new(counters, rtts, Arc::clone(&overload), limits)
     };
     let running = bound
-        .start(&shared.lanes, handler)
+        .start(&lanes, handler)
         .context("cannot start the packet threads")?;
     Ok(Arc::new(Door {
         kind,
         endpoint,
         sessions,
+        lanes,
         running,
     }))
 }

@@ -18,13 +18,13 @@ use wzp_relay_core::{
     limits::Prefix,
     stats::Leg,
 };
-use wzp_socket::relay::{Lane, Session, Sessions};
+use wzp_socket::relay::{Lane, Session};
 use wzp_wire::signal::{Kind, LaneAccept, LaneOffer, Reason, Role, SignalMessage, Welcome};
 
 use crate::{
-    doors::DoorKind,
+    doors::{Door, DoorKind},
     frames,
-    lanes::{self, Numbers},
+    lanes::{self, Lanes, Numbers},
     port::{Cut, Port, Seats, outbox},
     relay::{Shared, Ticket},
 };
@@ -94,8 +94,8 @@ impl From<Refusal> for End {
 /// Serves one connection to its end.
 ///
 /// Both stages are boxed: what only the greeting needs does not stay for as long as its member does.
-pub(crate) async fn serve(relay: Arc<Shared>, door: DoorKind, known: Arc<Sessions>, incoming: Box<Incoming>) {
-    let Some(visitor) = Box::pin(receive(&relay, door, &known, *incoming)).await else {
+pub(crate) async fn serve(relay: Arc<Shared>, door: Arc<Door>, incoming: Box<Incoming>) {
+    let Some(visitor) = Box::pin(receive(&relay, &door, *incoming)).await else {
         return;
     };
     let Visitor {
@@ -105,7 +105,9 @@ pub(crate) async fn serve(relay: Arc<Shared>, door: DoorKind, known: Arc<Session
         _known,
     } = visitor;
     let span = debug_span!("session", peer = %connection.remote_address(), role = ?greeted.role);
-    Box::pin(run(&relay, &connection, greeted)).instrument(span).await;
+    Box::pin(run(&relay, &door.lanes, &connection, greeted))
+        .instrument(span)
+        .await;
 }
 
 /// Somebody who was let in.
@@ -117,12 +119,7 @@ struct Visitor {
 }
 
 /// Handshake and greeting; `None` if that comes to nothing, which the other end has been told then.
-async fn receive(
-    relay: &Arc<Shared>,
-    door: DoorKind,
-    known: &Arc<Sessions>,
-    incoming: Incoming,
-) -> Option<Visitor> {
+async fn receive(relay: &Arc<Shared>, door: &Door, incoming: Incoming) -> Option<Visitor> {
     let began = time::Instant::now();
     let deadline = began + relay.limits.unauthenticated;
     let prefix = Prefix::of(incoming.remote_address().ip());
@@ -150,9 +147,9 @@ async fn receive(
     };
     relay.metrics.handshake("ok");
     relay.metrics.handshake_took(began.elapsed());
-    let known = known.enter(connection.remote_address());
+    let known = door.sessions.enter(connection.remote_address());
     let greeted = select! {
-        greeted = time::timeout_at(deadline, greeting::greet(relay, &connection, &mut ticket, door)) => greeted,
+        greeted = time::timeout_at(deadline, greeting::greet(relay, &connection, &mut ticket, door.kind)) => greeted,
         () = relay.stopping() => {
             connection.close(code(Reason::ShuttingDown), b"the relay stops");
             return None;
@@ -206,7 +203,7 @@ pub(crate) fn code(reason: Reason) -> VarInt {
     VarInt::from_u32(u32::try_from(i32::from(reason)).unwrap_or_default())
 }
 
-async fn run(relay: &Arc<Shared>, connection: &Connection, greeted: Box<Greeted>) {
+async fn run(relay: &Arc<Shared>, lanes: &Arc<Lanes>, connection: &Connection, greeted: Box<Greeted>) {
     let Greeted {
         entrant,
         hello,
@@ -217,11 +214,13 @@ async fn run(relay: &Arc<Shared>, connection: &Connection, greeted: Box<Greeted>
     let (outbox, outgoings) = outbox();
     let (leg, seats) = match role {
         Role::Relay => (Leg::Mesh, Seats::trunk()),
-        _ => (Leg::Client, Seats::member()),
+        Role::Member => (Leg::Client, Seats::member()),
+        _ => (Leg::Client, Seats::Asker),
     };
     let port = Port::new(connection.clone(), hello.identity_key, leg, seats, outbox);
     let mut signals = Signals {
         relay: Arc::clone(relay),
+        lanes: Arc::clone(lanes),
         port: Arc::clone(&port),
         numbers: Numbers::default(),
         lane: None,
@@ -266,6 +265,7 @@ enum Party {
 /// What every session can be asked, whatever its role.
 struct Signals {
     relay: Arc<Shared>,
+    lanes: Arc<Lanes>,
     port: Arc<Port>,
     numbers: Numbers,
     /// Open as long as this is.
@@ -286,7 +286,7 @@ impl Signals {
     }
 
     fn accept_lane(&mut self, offer: &LaneOffer) -> Option<LaneAccept> {
-        match lanes::accept(&self.relay.lanes, &self.port, &mut self.numbers, offer) {
+        match lanes::accept(&self.lanes, &self.port, &mut self.numbers, offer) {
             Ok((lane, accept)) => {
                 self.lane = Some(lane);
                 Some(accept)

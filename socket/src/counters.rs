@@ -73,10 +73,8 @@ counters! {
     reset_candidates,
     /// Moves for each QUIC packet queued for the endpoint.
     quic_queued,
-    /// Moves for a packet with a long header dropped because such packets fill half of the queue.
-    quic_dropped_long,
-    /// Moves for a packet with a short header dropped because the queue is full.
-    quic_dropped_short,
+    /// Moves for a packet dropped because the queue is full, or strangers' half of it.
+    quic_dropped_full,
     /// Moves for a QUIC packet that the endpoint's buffers could not hold.
     quic_dropped_oversized,
     /// Moves for each datagram that the kernel took.

@@ -94,10 +94,7 @@ fn dropped(encoder: &mut DescriptorEncoder<'_>, sum: &Sum<'_>, sockets: &Sockets
         ("oversized", sockets(&|totals| totals.dropped_oversized)),
         ("send_failed", sockets(&|totals| totals.send_failed)),
         ("send_full", sockets(&|totals| totals.send_dropped_full)),
-        (
-            "quic_queue_full",
-            sockets(&|totals| totals.quic_dropped_long + totals.quic_dropped_short),
-        ),
+        ("quic_queue_full", sockets(&|totals| totals.quic_dropped_full)),
     ];
     let all = reasons
         .into_iter()

@@ -9,5 +9,6 @@ mod process;
 mod refusals;
 mod relays;
 mod rooms;
+mod second_port;
 mod server;
 mod trunks;

@@ -199,10 +199,8 @@ async fn connections_are_counted_by_network_and_by_identity() {
         code(Reason::TooManyConnections)
     );
     // The reason costs a handshake: it is for who has proven the address.
-    assert_eq!(
-        relay.metric("wzp_relay_handshakes_total{result=\"retry\"}").await,
-        1.0
-    );
+    let retries = relay.metric("wzp_relay_handshakes_total{result=\"retry\"}").await;
+    assert!(retries >= 1.0, "{retries}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

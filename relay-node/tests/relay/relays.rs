@@ -1,4 +1,4 @@
-//! Relays with relays: forward mode, probes, the second port.
+//! Relays with relays: forward mode and probes.
 
 use wzp_wire::{
     SenderId,
@@ -224,41 +224,6 @@ async fn probes_measure_and_say_when_nobody_answers() {
     relay
         .until("wzp_probe_reachable{target=\"nobody\"}", |up| up == 0.0)
         .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn addresses_are_reflected_on_both_ports_without_a_grant() {
-    let port = std::net::UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-        .to_string();
-    let relay = Server::start(&["--secret", SECRET, "--reflect-port", &port]).await;
-    for carrier in [Carrier::Lane, Carrier::Quic] {
-        for address in [relay.address, relay.reflect.unwrap()] {
-            let probe = Options {
-                role: Role::Probe,
-                carrier,
-                ..Options::default()
-            };
-            let client = Client::start_with(address, probe).await.unwrap();
-            let own = client.socket.local_addr().unwrap();
-            assert_eq!(client.welcome.observed, own);
-            assert_eq!(client.welcome.reflect_port, Some(port.parse().unwrap()));
-            let ping = client.ping(true);
-            assert_eq!(client.pong(&ping).await.observed, own);
-        }
-    }
-    let member = Options {
-        secret: Some(SECRET),
-        ..Options::default()
-    };
-    let refused = Client::start_with(relay.reflect.unwrap(), member)
-        .await
-        .err()
-        .unwrap();
-    assert_eq!(refused, Refused::Message(Reason::Role));
 }
 
 /// What a downstream relay sends for a member of its own.

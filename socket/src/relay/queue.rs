@@ -20,7 +20,7 @@ impl fmt::Debug for Queue {
     }
 }
 
-/// A bounded queue. Long headers, which strangers can send, fill at most half of it.
+/// A bounded queue. Strangers fill at most half of it: whoever sends a long header, or from an address that has no session.
 pub(crate) struct Queue {
     inner: Mutex<Inner>,
     capacity: usize,
@@ -34,7 +34,7 @@ struct Inner {
         reason = "boxes move between the two collections, 2 KiB arrays would be copied"
     )]
     spare: Vec<Box<[u8; MAX_DATAGRAM]>>,
-    long: usize,
+    strange: usize,
     waker: Option<Waker>,
 }
 
@@ -43,7 +43,15 @@ struct Packet {
     len: usize,
     from: Address,
     ecn: u8,
-    long: bool,
+    sender: Sender,
+}
+
+/// Who sent a packet, as far as can be told before it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// The address has a session, and the packet is of one.
+    Known,
+    Stranger,
 }
 
 impl Queue {
@@ -51,7 +59,7 @@ impl Queue {
         let inner = Inner {
             packets: VecDeque::with_capacity(capacity),
             spare: Vec::with_capacity(capacity),
-            long: 0,
+            strange: 0,
             waker: None,
         };
         Self {
@@ -61,21 +69,16 @@ impl Queue {
     }
 
     /// Queues a copy of `datagram`, or counts why not. Nobody looks before [`wake`](Self::wake).
-    pub(crate) fn push(&self, datagram: &Datagram<'_>, counters: &Counters) {
-        let long = datagram.bytes.first().is_some_and(|byte| byte & 0x80 != 0);
+    pub(crate) fn push(&self, datagram: &Datagram<'_>, sender: Sender, counters: &Counters) {
         let mut inner = self.lock();
-        if inner.packets.len() >= self.capacity {
-            let dropped = if long {
-                &counters.quic_dropped_long
-            } else {
-                &counters.quic_dropped_short
-            };
-            return dropped.add(1);
+        let full = match sender {
+            Sender::Known => false,
+            Sender::Stranger => inner.strange >= self.capacity / 2,
+        };
+        if full || inner.packets.len() >= self.capacity {
+            return counters.quic_dropped_full.add(1);
         }
-        if long && inner.long >= self.capacity / 2 {
-            return counters.quic_dropped_long.add(1);
-        }
-        inner.push(datagram, long);
+        inner.push(datagram, sender);
         drop(inner);
         counters.quic_queued.add(1);
     }
@@ -127,23 +130,23 @@ impl Queue {
 }
 
 impl Inner {
-    fn push(&mut self, datagram: &Datagram<'_>, long: bool) {
+    fn push(&mut self, datagram: &Datagram<'_>, sender: Sender) {
         let mut bytes = self.spare.pop().unwrap_or_else(|| Box::new([0; MAX_DATAGRAM]));
         let len = datagram.bytes.len().min(MAX_DATAGRAM);
         bytes[..len].copy_from_slice(&datagram.bytes[..len]);
-        self.long += usize::from(long);
+        self.strange += usize::from(sender == Sender::Stranger);
         self.packets.push_back(Packet {
             bytes,
             len,
             from: datagram.from,
             ecn: datagram.ecn,
-            long,
+            sender,
         });
     }
 
     fn pop(&mut self) -> Option<Packet> {
         let packet = self.packets.pop_front()?;
-        self.long -= usize::from(packet.long);
+        self.strange -= usize::from(packet.sender == Sender::Stranger);
         Some(packet)
     }
 }
@@ -171,8 +174,8 @@ impl Packet {
 mod tests {
     use super::*;
 
-    fn push(queue: &Queue, counters: &Counters, first: u8, len: usize) {
-        let mut bytes = vec![first; len];
+    fn push(queue: &Queue, counters: &Counters, sender: Sender, len: usize) {
+        let mut bytes = vec![0x40; len];
         let from = Address::new(std::net::SocketAddr::from(([192, 0, 2, 1], 9)), None);
         queue.push(
             &Datagram {
@@ -180,6 +183,7 @@ mod tests {
                 ecn: 2,
                 bytes: &mut bytes,
             },
+            sender,
             counters,
         );
     }
@@ -197,27 +201,22 @@ mod tests {
     }
 
     #[test]
-    fn long_headers_fill_at_most_half() {
+    fn strangers_fill_at_most_half() {
         let (queue, counters) = (Queue::new(8), Counters::default());
-        (0..8).for_each(|_| push(&queue, &counters, 0xc0, 100));
-        (0..8).for_each(|_| push(&queue, &counters, 0x40, 100));
+        (0..8).for_each(|_| push(&queue, &counters, Sender::Stranger, 100));
+        assert_eq!(counters.quic_dropped_full.value(), 4);
+        (0..8).for_each(|_| push(&queue, &counters, Sender::Known, 100));
         assert_eq!(drain(&queue, &counters).len(), 8);
-        assert_eq!(
-            (
-                counters.quic_dropped_long.value(),
-                counters.quic_dropped_short.value()
-            ),
-            (4, 4)
-        );
-        push(&queue, &counters, 0xc0, 100);
+        assert_eq!(counters.quic_dropped_full.value(), 8);
+        push(&queue, &counters, Sender::Stranger, 100);
         assert_eq!(drain(&queue, &counters).len(), 1);
     }
 
     #[test]
     fn what_quinn_cannot_hold_is_dropped_and_the_rest_is_described() {
         let (queue, counters) = (Queue::new(8), Counters::default());
-        push(&queue, &counters, 0x40, 1_473);
-        push(&queue, &counters, 0x40, 1_472);
+        push(&queue, &counters, Sender::Known, 1_473);
+        push(&queue, &counters, Sender::Known, 1_472);
         let meta = drain(&queue, &counters);
         assert_eq!(counters.quic_dropped_oversized.value(), 1);
         assert_eq!(meta.len(), 1);

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::counters::Counters;
 use crate::prefetch;
 use crate::recv::{BATCH, Datagram, RecvBatch};
-use crate::relay::queue::Queue;
+use crate::relay::queue::{Queue, Sender};
 use crate::relay::rest::Rests;
 use crate::relay::sessions::Sessions;
 use crate::relay::table::{Entry, LaneTable};
@@ -131,7 +131,7 @@ impl<T> IoThread<T> {
         out: &mut SendBatch,
     ) {
         match self.rule.classify(datagram.bytes) {
-            Class::Quic => self.queue.push(&datagram, &self.counters),
+            Class::Quic => self.queue.push(&datagram, self.sender(&datagram), &self.counters),
             Class::Drop(_) => self.counters.dropped_malformed.add(1),
             Class::Lane => {
                 let id = self.rule.id(datagram.bytes).unwrap_or_default();
@@ -161,11 +161,20 @@ impl<T> IoThread<T> {
         self.perhaps_reset(now, datagram, resets);
     }
 
+    fn sender(&self, datagram: &Datagram<'_>) -> Sender {
+        let long = datagram.bytes.first().is_some_and(|byte| byte & 0x80 != 0);
+        if !long && self.sessions.contains(datagram.from.remote()) {
+            Sender::Known
+        } else {
+            Sender::Stranger
+        }
+    }
+
     /// Half of all stateless resets look like lane packets: quinn compares their last 16 bytes.
     fn perhaps_reset(&self, now: Instant, datagram: &Datagram<'_>, resets: &mut ResetQuota) {
         if self.sessions.contains(datagram.from.remote()) && resets.take(now) {
             self.counters.reset_candidates.add(1);
-            self.queue.push(datagram, &self.counters);
+            self.queue.push(datagram, Sender::Known, &self.counters);
         }
     }
 }

@@ -15,7 +15,7 @@ pub struct ConnectionsConfig {
     pub per_identity: usize,
     /// Without a Hello so far, in all. Default 1,000. A sixteenth of it, and at least 16, from one address prefix.
     pub pending: usize,
-    /// Of probes, in all. Default 64.
+    /// Of probes, in all. Default 512.
     pub probes: usize,
     /// Of probes from one address prefix. Default 8.
     pub probes_per_prefix: usize,
@@ -34,7 +34,7 @@ impl Default for ConnectionsConfig {
             per_prefix: 1_000,
             per_identity: 16,
             pending: 1_000,
-            probes: 64,
+            probes: 512,
             probes_per_prefix: 8,
         }
     }
