@@ -1,16 +1,18 @@
 //! The command line and the environment, parsed into a [`Command`] that cannot be wrong.
 
+mod applies;
 mod cli;
 mod relay;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Parser as _, error::ErrorKind};
+use clap::error::ErrorKind;
 use tracing_subscriber::EnvFilter;
 use wzp_identity::shared_secret_issuer;
-use wzp_sdk::{Preference, RoomName, TierChoice, Trust};
+use wzp_sdk::{CertificateHash, Preference, RoomName, TierChoice, Trust};
 
 use self::cli::{Cli, IdentityAction, Modes, Subcommand};
 pub(crate) use self::relay::Relay;
@@ -18,6 +20,9 @@ use crate::{exit::Failure, identity, sweep};
 
 /// The room of a call that names none.
 const DEFAULT_ROOM: &str = "lobby";
+
+/// By this name `wzp-relay` is told the file of its certificate.
+const RELAYS_OWN: &str = "WZP_RELAY_CERT";
 
 /// What was asked for.
 #[derive(Debug)]
@@ -105,12 +110,17 @@ pub(crate) enum Parsed {
 ///
 /// # Errors
 /// [`Failure`] with exit code 64 and one line.
-pub(crate) fn parse<I: IntoIterator<Item = OsString>>(line: I) -> Result<Parsed, Failure> {
-    match Cli::try_parse_from(line) {
+pub(crate) fn parse(line: &[OsString]) -> Result<Parsed, Failure> {
+    match words::read(line) {
         Ok(cli) => Invocation::try_from(cli).map(|invocation| Parsed::Run(Box::new(invocation))),
         Err(error) if !error.use_stderr() => Ok(Parsed::Print(error.render().to_string())),
         Err(error) => Err(Failure::usage(one_line(&error))),
     }
+}
+
+/// Whether a line that could not be parsed asked for JSON.
+pub(crate) fn wants_json(line: &[OsString]) -> bool {
+    words::wants_json(line)
 }
 
 /// What is wrong, without the usage that clap writes below it.
@@ -138,6 +148,11 @@ impl TryFrom<Cli> for Invocation {
         let log = EnvFilter::try_new(&cli.output.log)
             .map_err(|e| Failure::usage(format!("--log {:?}: {e}", cli.output.log)))?;
         let json = cli.output.json;
+        let mode = match &cli.subcommand {
+            Some(Subcommand::Identity(_)) => "identity",
+            None => mode(&cli.modes)?,
+        };
+        applies::refuse_what_does_not(&cli.given, mode)?;
         let command = match cli.subcommand.take() {
             Some(Subcommand::Identity(action)) => Command::Identity(identity_action(action, &cli)?),
             None => command(cli)?,
@@ -147,32 +162,29 @@ impl TryFrom<Cli> for Invocation {
 }
 
 fn identity_action(action: IdentityAction, cli: &Cli) -> Result<identity::Action, Failure> {
-    let modes = chosen_modes(&cli.modes);
-    if let Some(mode) = modes.first() {
-        return Err(Failure::usage(format!(
-            "`identity` cannot be combined with {mode}"
-        )));
-    }
-    let choice = identity_choice(cli)?;
+    let choice = || identity_choice(cli);
     let other = |text: String| {
         text.parse()
             .map_err(|e| Failure::usage(format!("identity verify {text}: {e}")))
     };
     Ok(match action {
         IdentityAction::New { restore } => identity::Action::New {
-            file: choice.file()?,
+            // The variable with the phrase says what to keep, not where.
+            file: identity::Choice::of(cli.identity.as_deref(), None)?.file()?,
             restore,
         },
-        IdentityAction::Show { phrase } => identity::Action::Show { choice, phrase },
+        IdentityAction::Show { phrase } => identity::Action::Show {
+            choice: choice()?,
+            phrase,
+        },
         IdentityAction::Verify { other: text } => identity::Action::Verify {
-            choice,
+            choice: choice()?,
             other: other(text.join(" "))?,
         },
     })
 }
 
 fn command(cli: Cli) -> Result<Command, Failure> {
-    one_mode(&cli.modes)?;
     if cli.modes.sweep {
         return Ok(Command::Sweep(sweep_options(cli)?));
     }
@@ -244,13 +256,16 @@ fn chosen_modes(modes: &Modes) -> Vec<&'static str> {
         .collect()
 }
 
-fn one_mode(modes: &Modes) -> Result<(), Failure> {
+/// The mode, as the user writes it.
+fn mode(modes: &Modes) -> Result<&'static str, Failure> {
     match chosen_modes(modes)[..] {
         [] => Err(Failure::usage(
             "say what to do: --send-tone SECS, --send-file F.wav, --record F.wav, --live, --echo-test SECS, \
              --drift-test SECS, --sweep, or identity; `wzp-client --help` explains each",
         )),
-        [_] | ["--send-tone" | "--send-file", "--record"] | ["--send-file", "--sweep"] => Ok(()),
+        [mode] | [mode @ ("--send-tone" | "--send-file"), "--record"] | ["--send-file", mode @ "--sweep"] => {
+            Ok(mode)
+        }
         [one, other, ..] => Err(Failure::usage(format!("{one} and {other} cannot be combined"))),
     }
 }
@@ -272,6 +287,9 @@ fn link(cli: &Cli) -> Result<Link, Failure> {
         (None, Some(file)) => Trust::KnownRelays(file.clone()),
         (None, None) => Trust::KnownRelays(Trust::default_file()),
     };
+    if let Trust::KnownRelays(_) = trust {
+        refuse_misplaced_pin(std::env::var(RELAYS_OWN).ok().as_deref())?;
+    }
     Ok(Link {
         relay,
         trust,
@@ -282,8 +300,18 @@ fn link(cli: &Cli) -> Result<Link, Failure> {
     })
 }
 
+/// A pin under the relay's name for its file would be no pin.
+fn refuse_misplaced_pin(text: Option<&str>) -> Result<(), Failure> {
+    match text.map(str::parse::<CertificateHash>) {
+        Some(Ok(_)) => Err(Failure::usage(format!(
+            "{RELAYS_OWN} holds the hash of a certificate, but names a file, for wzp-relay; \
+             the variable of --relay-cert is {RELAYS_OWN}_SHA256"
+        ))),
+        Some(Err(_)) | None => Ok(()),
+    }
+}
+
 fn admission(cli: &Cli) -> Result<Admission, Failure> {
-    // A variable that is set to nothing is how deployments leave it out.
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     match (given(&cli.relay_options.secret), given(&cli.relay_options.grant)) {
         (Some(_), Some(_)) => Err(Failure::usage("--secret and --grant cannot be combined")),
@@ -297,7 +325,9 @@ fn admission(cli: &Cli) -> Result<Admission, Failure> {
 }
 
 fn identity_choice(cli: &Cli) -> Result<identity::Choice, Failure> {
-    identity::Choice::of(cli.identity.as_deref(), identity::phrase_of_environment())
+    let is_given = cli.given.contains("identity");
+    let phrase = identity::phrase_of_environment().filter(|_| !is_given);
+    identity::Choice::of(cli.identity.as_deref(), phrase)
 }
 
 fn sweep_options(cli: Cli) -> Result<sweep::Options, Failure> {

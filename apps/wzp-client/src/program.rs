@@ -23,31 +23,26 @@ const STRAGGLERS: Duration = Duration::from_millis(100);
 
 /// The program.
 pub(crate) fn run() -> ExitCode {
-    let invocation = match args::parse(std::env::args_os()) {
+    let line: Vec<_> = std::env::args_os().collect();
+    let invocation = match args::parse(&line) {
         Ok(Parsed::Run(invocation)) => *invocation,
         Ok(Parsed::Print(text)) => {
             // A reader that went away, as in `--help | head`, is no failure.
             let _ = std::io::stdout().write_all(text.as_bytes());
             return Exit::Ok.report();
         }
-        Err(failure) => return complain(&failure),
+        Err(failure) => return complain(&failure, &report(args::wants_json(&line))),
     };
     log(invocation.log);
-    let mut report = Report::new(if invocation.json {
-        Format::Json
-    } else {
-        Format::Text
-    });
+    let mut report = report(invocation.json);
     match dispatch(invocation.command, &mut report) {
         Ok(()) => Exit::Ok.report(),
-        Err(failure) => {
-            report.event(&Event::Error {
-                text: &failure.text,
-                exit_code: failure.exit.code(),
-            });
-            complain(&failure)
-        }
+        Err(failure) => complain(&failure, &report),
     }
+}
+
+fn report(json: bool) -> Report {
+    Report::new(if json { Format::Json } else { Format::Text })
 }
 
 fn dispatch(command: Command, report: &mut Report) -> Result<(), Failure> {
@@ -80,7 +75,11 @@ fn online(work: impl AsyncFnOnce(&mut Stop) -> Result<(), Failure>) -> Result<()
     outcome
 }
 
-fn complain(failure: &Failure) -> ExitCode {
+fn complain(failure: &Failure, report: &Report) -> ExitCode {
+    report.event(&Event::Error {
+        text: &failure.text,
+        exit_code: failure.exit.code(),
+    });
     status::clear();
     eprintln!("wzp-client: {failure}");
     failure.exit.report()

@@ -1,6 +1,6 @@
 //! What clap reads. Everything here is documentation that `--help` prints; meaning is given by the module above.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use clap::{Args, Parser, ValueEnum, builder::BoolishValueParser, value_parser};
 use wzp_sdk::{Preference, Tier, TierChoice};
@@ -15,8 +15,10 @@ Encrypted voice through a WZP relay: send and record sound, talk, and measure li
 Members of a room hear each other. What they say is sealed end to end with keys that only the members have; the relay \
 forwards what it cannot open. Say what to do by one of the modes, and name the relay at the end.
 
-Every flag is also an environment variable, WZP_ and its name in capitals (WZP_ROOM, WZP_SEND_TONE, WZP_JSON=1, and \
-WZP_RELAY for the relay itself). A flag on the command line wins.";
+Every flag is also an environment variable, WZP_ and its name in capitals: WZP_ROOM, WZP_SEND_TONE, WZP_JSON=1, and \
+WZP_RELAY for the relay itself. Only --relay-cert is WZP_RELAY_CERT_SHA256, because WZP_RELAY_CERT is a file of wzp-relay. \
+A variable that is set to nothing counts as not set. The command line wins: a mode given there replaces every mode in the \
+environment, and so do --secret and --grant, --relay-cert and --known-relays, --identity and WZP_PHRASE each other.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -83,6 +85,9 @@ pub(super) struct Cli {
     pub(super) output: Output,
     #[command(subcommand)]
     pub(super) subcommand: Option<Subcommand>,
+    /// The fields above that the command line gave, by name; the others come from the environment or are defaults.
+    #[arg(skip)]
+    pub(super) given: BTreeSet<String>,
 }
 
 #[derive(Debug, Args)]

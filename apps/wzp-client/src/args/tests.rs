@@ -3,10 +3,9 @@ use crate::sweep::Buffer;
 
 /// What the words after the name of the program mean, in an environment without ours.
 fn meant(words: &str) -> Result<Command, Failure> {
-    let line = std::iter::once("wzp-client")
-        .chain(words.split_whitespace())
-        .map(OsString::from);
-    match parse(line)? {
+    let words = std::iter::once("wzp-client").chain(words.split_whitespace());
+    let line: Vec<OsString> = words.map(OsString::from).collect();
+    match parse(&line)? {
         Parsed::Run(invocation) => Ok(invocation.command),
         Parsed::Print(text) => panic!("{text}"),
     }
@@ -103,13 +102,63 @@ fn what_cannot_be_is_refused_in_one_line_that_says_what_to_do() {
         refused(&format!("--send-tone 5 --room {} a:1", "x".repeat(65))).contains("longer than 64 bytes")
     );
     assert!(refused("--send-tone 5 --log wzp=loud a:1").contains("--log"));
-    assert!(refused("--send-tone 5 a:1 identity show").contains("cannot be combined with --send-tone"));
+    assert!(refused("--send-tone 5 identity show").contains("--send-tone does not apply to identity"));
+}
+
+#[test]
+fn what_means_nothing_in_a_mode_is_refused() {
+    for (words, said) in [
+        (
+            "--echo-test 5 --secs 1 a:1",
+            "--secs does not apply to --echo-test",
+        ),
+        (
+            "--drift-test 5 --csv f a:1",
+            "--csv does not apply to --drift-test",
+        ),
+        (
+            "--echo-test 5 --loss 10 a:1",
+            "--loss does not apply to --echo-test",
+        ),
+        (
+            "--send-tone 5 --no-denoise a:1",
+            "--no-denoise does not apply to --send-tone",
+        ),
+        ("--record f.wav --seed 2 a:1", "--seed does not apply to --record"),
+        (
+            "--send-file i.wav --record f.wav --svg s a:1",
+            "--svg does not apply to --send-file",
+        ),
+        ("--sweep a:1", "a relay does not apply to --sweep"),
+        ("--sweep --room tea", "--room does not apply to --sweep"),
+        ("identity show --secs 1", "--secs"),
+        ("--room tea identity show", "--room does not apply to identity"),
+        ("a:1 identity show", "a relay does not apply to identity"),
+    ] {
+        assert!(refused(words).contains(said), "{words}: {}", refused(words));
+    }
+    for words in [
+        "--live --no-denoise --secs 5 a:1",
+        "--send-tone 5 --secs 2 --record f.wav a:1",
+        "--sweep --send-file f.wav --secs 2 --seed 3 --json --log info",
+        "--echo-test 5 --tier good --room tea --carrier quic --identity f --known-relays k --grant g a:1",
+    ] {
+        assert!(meant(words).is_ok(), "{words}");
+    }
+}
+
+#[test]
+fn pin_in_the_variable_of_the_relays_file_is_no_file() {
+    let failure = refuse_misplaced_pin(Some(&"0".repeat(64))).unwrap_err();
+    assert!(failure.text.contains("WZP_RELAY_CERT_SHA256"), "{failure}");
+    assert_eq!(refuse_misplaced_pin(Some("/etc/wzp/relay.pem")), Ok(()));
+    assert_eq!(refuse_misplaced_pin(None), Ok(()));
 }
 
 #[test]
 fn secret_of_nothing_is_none() {
     let line = ["wzp-client", "--send-tone", "5", "--secret", "", "a:1"].map(OsString::from);
-    let Ok(Parsed::Run(invocation)) = parse(line) else {
+    let Ok(Parsed::Run(invocation)) = parse(&line) else {
         panic!()
     };
     assert!(matches!(
@@ -142,7 +191,7 @@ fn identity_takes_its_file_before_or_behind() {
 
 #[test]
 fn help_explains_every_flag_and_its_variable() {
-    let Ok(Parsed::Print(help)) = parse(["wzp-client", "--help"].map(OsString::from)) else {
+    let Ok(Parsed::Print(help)) = parse(&["wzp-client", "--help"].map(OsString::from)) else {
         panic!()
     };
     for flag in [
