@@ -10,13 +10,6 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use quinn::crypto::rustls::QuicClientConfig;
-use rustls::{
-    DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use sha2::{Digest as _, Sha256};
 
 /// How the certificate of a relay is judged.
@@ -134,16 +127,13 @@ impl std::str::FromStr for CertificateHash {
 pub(crate) struct Verifier {
     expected: Option<CertificateHash>,
     seen: OnceLock<CertificateHash>,
-    provider: Arc<CryptoProvider>,
 }
 
 impl Verifier {
     pub(crate) fn new(expected: Option<CertificateHash>) -> Arc<Self> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
         Arc::new(Self {
             expected,
             seen: OnceLock::new(),
-            provider,
         })
     }
 
@@ -158,70 +148,13 @@ impl Verifier {
             .filter(|(expected, seen)| expected != seen)
     }
 
-    /// TLS 1.3 with this verifier and ALPN `wzp/1`.
-    pub(crate) fn client_config(self: &Arc<Self>) -> Result<QuicClientConfig, rustls::Error> {
-        let mut tls = rustls::ClientConfig::builder_with_provider(self.provider.clone())
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .dangerous()
-            .with_custom_certificate_verifier(self.clone())
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![wzp_socket::quic::ALPN.to_vec()];
-        tls.enable_early_data = false;
-        QuicClientConfig::try_from(tls)
-            .map_err(|_| rustls::Error::General("the TLS provider lacks QUIC's initial cipher suite".into()))
-    }
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let seen = *self.seen.get_or_init(|| CertificateHash::of(end_entity));
-        match self.expected {
-            Some(expected) if expected != seen => {
-                Err(rustls::CertificateError::ApplicationVerificationFailure.into())
-            }
-            _ => Ok(ServerCertVerified::assertion()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            certificate,
-            signed,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signed,
-            &self.provider.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+    /// For the connection whose handshake this judges.
+    pub(crate) fn client_config(self: &Arc<Self>) -> Result<quinn::ClientConfig, rustls::Error> {
+        let this = Arc::clone(self);
+        wzp_socket::quic::client_config(move |shown| {
+            let seen = *this.seen.get_or_init(|| CertificateHash::of(shown));
+            this.expected.is_none_or(|expected| expected == seen)
+        })
     }
 }
 

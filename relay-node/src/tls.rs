@@ -3,19 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use quinn::VarInt;
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use rustls::{
-    DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature},
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use quinn::crypto::rustls::QuicServerConfig;
+use rustls::crypto::ring;
 use wzp_socket::quic;
 
 use crate::{cert::Certificate, config::Fingerprint};
 
-/// Of native clients and relays.
-const ALPN: &[u8] = b"wzp/1";
 /// Between relays.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// Signalling that may be under way to us on one connection.
@@ -34,11 +27,11 @@ pub(crate) enum TlsError {
 
 /// For everybody who connects to us.
 pub(crate) fn server(certificate: &Certificate) -> Result<quinn::ServerConfig, TlsError> {
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider())
+    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_single_cert(certificate.chain.clone(), certificate.key.clone_key())?;
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.alpn_protocols = vec![quic::ALPN.to_vec()];
     // Nobody resumes: a new connection has to prove its identity anyway.
     tls.send_tls13_tickets = 0;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
@@ -55,19 +48,7 @@ pub(crate) fn server(certificate: &Certificate) -> Result<quinn::ServerConfig, T
 
 /// For relays that we connect to; `pin` is the certificate expected of them.
 pub(crate) fn client(pin: Option<Fingerprint>) -> Result<quinn::ClientConfig, TlsError> {
-    let provider = provider();
-    let verifier = Pinned {
-        pin,
-        algorithms: provider.signature_verification_algorithms,
-    };
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![ALPN.to_vec()];
-    tls.resumption = rustls::client::Resumption::disabled();
-    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    let mut config = quic::client_config(move |shown| pin.is_none_or(|pin| pin == Fingerprint::of(shown)))?;
     let mut transport = quic::transport_config(quic::Role::Client);
     // A relay that is gone is noticed three times as soon as a client has to be.
     transport
@@ -75,57 +56,4 @@ pub(crate) fn client(pin: Option<Fingerprint>) -> Result<quinn::ClientConfig, Tl
         .keep_alive_interval(Some(KEEP_ALIVE));
     config.transport_config(Arc::new(transport));
     Ok(config)
-}
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
-}
-
-/// Relays make their own certificates: what counts is which one it is, not who signed it.
-#[derive(Debug)]
-struct Pinned {
-    pin: Option<Fingerprint>,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.pin {
-            Some(pin) if pin != Fingerprint::of(end_entity) => Err(rustls::Error::InvalidCertificate(
-                rustls::CertificateError::ApplicationVerificationFailure,
-            )),
-            _ => Ok(ServerCertVerified::assertion()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::PeerIncompatible(
-            rustls::PeerIncompatible::Tls12NotOffered,
-        ))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
 }

@@ -1,5 +1,7 @@
 //! How quinn must be configured to share its socket with lanes.
 
+mod trust;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use quinn_proto::InvalidCid;
 use quinn_proto::crypto::{CryptoError, HmacKey};
 use sha2::Sha256;
 use wzp_lane::ids::{Kind, Layout};
+
+pub use trust::client_config;
 
 use crate::ids::{random_id, random_u64};
 

@@ -2,14 +2,11 @@
 
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::atomic::{AtomicU8, Ordering},
     time::Duration,
 };
 
-use quinn::{Connection, ConnectionError, RecvStream, SendStream, crypto::rustls::QuicClientConfig};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use tokio::time;
 use wzp_identity::{
     EXPORTER_LABEL, GrantClaims, GrantRole, Identity, Phrase, RoomScope, Validity, shared_secret_issuer,
@@ -117,7 +114,11 @@ pub(crate) async fn connect(relay: SocketAddr) -> (Socket, Result<Connection, Co
         ..client::Config::default()
     };
     let socket = Socket::bind(config, endpoint, None).unwrap();
-    let connecting = socket.endpoint().connect_with(tls(), relay, "wzp-relay").unwrap();
+    let anybody = quic::client_config(|_| true).unwrap();
+    let connecting = socket
+        .endpoint()
+        .connect_with(anybody, relay, "wzp-relay")
+        .unwrap();
     let connection = soon("handshake", connecting).await;
     (socket, connection)
 }
@@ -446,60 +447,5 @@ fn lane(connection: &Connection, receiving: ReceivingLane, accept: &LaneAccept) 
         ),
         to: Address::new(connection.remote_address(), None),
         _receiving: receiving,
-    }
-}
-
-fn tls() -> quinn::ClientConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody))
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![b"wzp/1".to_vec()];
-    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-    config.transport_config(Arc::new(quic::transport_config(quic::Role::Client)));
-    config
-}
-
-#[derive(Debug)]
-struct Anybody;
-
-impl rustls::client::danger::ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &rustls_pki_types::CertificateDer<'_>,
-        _: &[rustls_pki_types::CertificateDer<'_>],
-        _: &rustls_pki_types::ServerName<'_>,
-        _: &[u8],
-        _: rustls_pki_types::UnixTime,
-    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
-        Ok(rustls::client::danger::ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &rustls_pki_types::CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &rustls_pki_types::CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        vec![
-            rustls::SignatureScheme::ECDSA_NISTP256_SHA256,
-            rustls::SignatureScheme::ED25519,
-        ]
     }
 }
