@@ -10,7 +10,11 @@ use wzp_identity::{Fingerprint, PublicIdentity};
 use wzp_sdk_core::{
     call::{self as core, TierChoice},
     carrier::{Carrier, Why},
-    voice::{drift::Drift, mode::Tier},
+    voice::{
+        drift::Drift,
+        mode::Tier,
+        receiver::{self, LastSecond},
+    },
 };
 use wzp_wire::{
     RoomName, SenderId,
@@ -222,7 +226,7 @@ pub struct Stats {
     pub wire_kbps_up: f64,
     /// What we took from the wire, counted alike.
     pub wire_kbps_down: f64,
-    /// Round trip to the relay.
+    /// Round trip to the relay; `None` while it is silent.
     pub rtt: Option<Duration>,
     /// Level of what we say, in dBov: 0 is the loudest.
     pub level_dbov: f32,
@@ -278,14 +282,16 @@ pub struct RemoteStats {
     pub late: u64,
     /// Sound that was invented for want of a frame.
     pub concealed_ms: u64,
-    /// Longest stretch of it.
+    /// Longest stretch of it, also of one that goes on.
     pub longest_gap_ms: u64,
-    /// Interarrival jitter (RFC 3550).
-    pub jitter_ms: f64,
-    /// Mean delay of the jitter buffer, beyond the fastest path.
-    pub delay_ms: f64,
-    /// Mean opinion score by the E-model, 1.0 to 4.5; 0.0 before anything was played.
-    pub mos: f64,
+    /// Interarrival jitter (RFC 3550); `None` before the second packet.
+    pub jitter_ms: Option<f64>,
+    /// Mean delay of the jitter buffer, beyond the fastest path; `None` before it said anything.
+    pub delay_ms: Option<f64>,
+    /// Mean opinion score by the E-model, 1.0 to 4.5; `None` before it said anything.
+    pub mos: Option<f64>,
+    /// Delay and score of the last second alone; `None` in a pause.
+    pub last_second: LastSecond,
     /// Its clock against ours and the error of that, in parts per million.
     pub drift: Option<(f64, f64)>,
     /// Packets of it that could not be opened.
@@ -293,7 +299,18 @@ pub struct RemoteStats {
 }
 
 impl RemoteStats {
-    pub(crate) fn new(public: Option<&PublicIdentity>, remote: &core::RemoteStats) -> Self {
+    /// Figures of a member of whom nothing came.
+    pub fn new(sender: SenderId) -> Self {
+        let remote = core::RemoteStats {
+            sender,
+            stats: receiver::Stats::default(),
+            drift: None,
+            key_mismatch: 0,
+        };
+        Self::from_core(None, &remote)
+    }
+
+    pub(crate) fn from_core(public: Option<&PublicIdentity>, remote: &core::RemoteStats) -> Self {
         let stats = &remote.stats;
         Self {
             sender: remote.sender,
@@ -307,6 +324,7 @@ impl RemoteStats {
             jitter_ms: stats.jitter_ms,
             delay_ms: stats.delay_ms,
             mos: stats.mos,
+            last_second: stats.last_second,
             drift: remote
                 .drift
                 .as_ref()

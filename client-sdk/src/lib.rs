@@ -57,6 +57,6 @@ pub use wzp_sdk_core as core;
 pub use wzp_sdk_core::{
     call::TierChoice,
     carrier::{Carrier, Preference, Why as CarrierWhy},
-    voice::mode::Tier,
+    voice::{mode::Tier, receiver::LastSecond},
 };
 pub use wzp_wire::{RoomName, RoomNameError, SenderId, signal::Reason};

@@ -37,6 +37,13 @@ async fn a_relay_that_is_killed_ends_the_calls(carrier: Preference) {
         b.event(TELLS, "silence", silence)
     );
     assert!(told_a.min(told_b) >= Duration::from_secs(3));
+    let stats = a
+        .stats(PATIENCE, "no round trip of a silent relay", |stats| {
+            stats.rtt.is_none()
+        })
+        .await;
+    let gap = stats.remotes.first().map_or(0, |b| b.longest_gap_ms);
+    assert!(gap > 2_000, "{stats:?}");
     let (a, b) = tokio::join!(a.end(GIVES_UP), b.end(GIVES_UP));
     let silent = EndReason::RelaySilent {
         after: Duration::from_secs(10),

@@ -204,7 +204,11 @@ fn row(call: &Call, outcome: &Outcome, judge: &Judge) -> anyhow::Result<Row> {
     let seconds = outcome.spoken.as_secs_f64();
     let sum = |figure: fn(&Stats) -> u64| outcome.stats.iter().map(figure).sum::<u64>();
     let share = |part, whole| sum(part) as f64 * 100.0 / sum(whole).max(1) as f64;
-    let buffer_ms = outcome.stats.iter().map(|stats| stats.delay_ms).sum::<f64>();
+    let buffer_ms = outcome
+        .stats
+        .iter()
+        .filter_map(|stats| stats.delay_ms)
+        .sum::<f64>();
     Ok(Row {
         tier: call.tier.name(),
         loss_percent: call.loss * 100.0,

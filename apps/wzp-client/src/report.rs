@@ -109,10 +109,10 @@ pub(crate) enum Event<'a> {
         /// From mouth to ear and back, codecs and jitter buffer included.
         echo_ms: Option<u32>,
         loss_percent: f64,
-        jitter_ms: f64,
-        delay_ms: f64,
+        jitter_ms: Option<f64>,
+        delay_ms: Option<f64>,
         concealed_ms: u64,
-        mos: f64,
+        mos: Option<f64>,
     },
     /// How fast a member's clock runs; positive is faster than ours.
     Drift {
@@ -154,11 +154,11 @@ pub(crate) struct Second {
     pub(crate) rtt_ms: Option<f64>,
     /// Lost before repair, in this second.
     pub(crate) loss_percent: f64,
-    pub(crate) jitter_ms: f64,
-    pub(crate) delay_ms: f64,
-    /// In this second.
+    pub(crate) jitter_ms: Option<f64>,
+    /// In this second, like what follows; nobody may have said anything.
+    pub(crate) delay_ms: Option<f64>,
     pub(crate) concealed_ms: u64,
-    pub(crate) mos: f64,
+    pub(crate) mos: Option<f64>,
     pub(crate) tier: &'static str,
     pub(crate) carrier: &'static str,
 }
@@ -178,10 +178,10 @@ impl Second {
             level_dbov: tenths(now.level_dbov.max(-100.0).into()),
             rtt_ms: rtt_ms(now),
             loss_percent: tenths(100.0 * lost as f64 / (lost + received).max(1) as f64),
-            jitter_ms: tenths(is.jitter_ms),
-            delay_ms: tenths(is.delay_ms),
+            jitter_ms: is.jitter_ms.map(tenths),
+            delay_ms: is.last_delay_ms.map(tenths),
             concealed_ms: is.concealed_ms.saturating_sub(was.concealed_ms),
-            mos: tenths(is.mos),
+            mos: is.last_mos.map(tenths),
             tier: now.tier.name(),
             carrier: now.carrier.name(),
         }
@@ -197,17 +197,15 @@ struct Heard {
     late: u64,
     concealed_ms: u64,
     longest_gap_ms: u64,
-    jitter_ms: f64,
-    delay_ms: f64,
-    mos: f64,
+    jitter_ms: Option<f64>,
+    delay_ms: Option<f64>,
+    last_delay_ms: Option<f64>,
+    last_mos: Option<f64>,
 }
 
 impl Heard {
     fn of(stats: &Stats) -> Self {
-        let mut heard = Self {
-            mos: f64::MAX,
-            ..Self::default()
-        };
+        let mut heard = Self::default();
         for remote in &stats.remotes {
             heard.received += remote.received;
             heard.lost += remote.lost;
@@ -215,15 +213,18 @@ impl Heard {
             heard.late += remote.late;
             heard.concealed_ms += remote.concealed_ms;
             heard.longest_gap_ms = heard.longest_gap_ms.max(remote.longest_gap_ms);
-            heard.jitter_ms = heard.jitter_ms.max(remote.jitter_ms);
-            heard.delay_ms = heard.delay_ms.max(remote.delay_ms);
-            heard.mos = heard.mos.min(remote.mos);
-        }
-        if stats.remotes.is_empty() {
-            heard.mos = 0.0;
+            worst(&mut heard.jitter_ms, remote.jitter_ms, f64::max);
+            worst(&mut heard.delay_ms, remote.delay_ms, f64::max);
+            worst(&mut heard.last_delay_ms, remote.last_second.delay_ms, f64::max);
+            worst(&mut heard.last_mos, remote.last_second.mos, f64::min);
         }
         heard
     }
+}
+
+/// Of whom nothing is known is not the worst.
+fn worst(of_all: &mut Option<f64>, of_one: Option<f64>, pick: fn(f64, f64) -> f64) {
+    *of_all = [*of_all, of_one].into_iter().flatten().reduce(pick);
 }
 
 /// The whole call.
@@ -236,9 +237,9 @@ pub(crate) struct Summary {
     concealed_ms: u64,
     late: u64,
     rtt_ms: Option<f64>,
-    jitter_ms: f64,
+    jitter_ms: Option<f64>,
     /// Mean delay of the jitter buffer.
-    delay_ms: f64,
+    delay_ms: Option<f64>,
     wire_kbps_up: f64,
     wire_kbps_down: f64,
     tier: &'static str,
@@ -258,8 +259,8 @@ impl Summary {
             concealed_ms: heard.concealed_ms,
             late: heard.late,
             rtt_ms: rtt_ms(stats),
-            jitter_ms: tenths(heard.jitter_ms),
-            delay_ms: tenths(heard.delay_ms),
+            jitter_ms: heard.jitter_ms.map(tenths),
+            delay_ms: heard.delay_ms.map(tenths),
             wire_kbps_up: tenths(stats.wire_kbps_up),
             wire_kbps_down: tenths(stats.wire_kbps_down),
             tier: stats.tier.name(),
@@ -283,6 +284,7 @@ pub(crate) fn tenths(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wzp_sdk::{LastSecond, RemoteStats, SenderId};
 
     fn json(event: &Event<'_>) -> serde_json::Value {
         serde_json::to_value(event).unwrap()
@@ -302,6 +304,27 @@ mod tests {
     }
 
     #[test]
+    fn who_said_nothing_is_not_the_worst() {
+        let mut speaks = LastSecond::default();
+        (speaks.mos, speaks.delay_ms) = (Some(4.2), Some(55.0));
+        let remote = |last_second| RemoteStats {
+            last_second,
+            ..RemoteStats::new(SenderId::new(1).unwrap())
+        };
+        let remotes = [speaks, LastSecond::default()].map(remote).to_vec();
+        let now = Stats {
+            remotes,
+            ..Stats::default()
+        };
+        let second = Second::between(&Stats::default(), &now);
+        assert_eq!((second.mos, second.delay_ms), (Some(4.2), Some(55.0)));
+        let nobody = json(&Event::Stats(&Second::between(&now, &Stats::default())));
+        for field in ["mos", "delay_ms", "jitter_ms", "rtt_ms"] {
+            assert!(nobody[field].is_null(), "{nobody}");
+        }
+    }
+
+    #[test]
     fn summary_has_every_field_even_when_nothing_was_measured() {
         let summary = Summary {
             sent: 1,
@@ -311,8 +334,8 @@ mod tests {
             concealed_ms: 0,
             late: 0,
             rtt_ms: None,
-            jitter_ms: 0.0,
-            delay_ms: 0.0,
+            jitter_ms: None,
+            delay_ms: None,
             wire_kbps_up: 1.0,
             wire_kbps_down: 0.0,
             tier: "good",

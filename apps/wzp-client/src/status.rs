@@ -62,15 +62,14 @@ pub(crate) fn above() -> io::Stderr {
 /// The status line of one second of a call; at most 79 columns.
 pub(crate) fn line(second: &Second) -> String {
     let mut line = format!("{} {} ", clock(second.elapsed), meter(second.level_dbov));
-    let rtt = second
-        .rtt_ms
-        .map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0}"));
+    let or_dash = |ms: Option<f64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0}"));
+    let (rtt, jitter) = (or_dash(second.rtt_ms), or_dash(second.jitter_ms));
     // A decimal matters while the loss is small.
     let decimals = usize::from(second.loss_percent < 10.0);
     let _ = write!(
         line,
-        "{:>4.0} dB  loss {:.decimals$}%  jitter {:.0}ms  rtt {rtt}ms  {}  {}",
-        second.level_dbov, second.loss_percent, second.jitter_ms, second.tier, second.carrier
+        "{:>4.0} dB  loss {:.decimals$}%  jitter {jitter}ms  rtt {rtt}ms  {}  {}",
+        second.level_dbov, second.loss_percent, second.tier, second.carrier
     );
     line
 }
@@ -96,10 +95,10 @@ mod tests {
             level_dbov: -100.0,
             rtt_ms: Some(1_234.5),
             loss_percent: 100.0,
-            jitter_ms: 999.0,
-            delay_ms: 400.0,
+            jitter_ms: Some(999.0),
+            delay_ms: Some(400.0),
             concealed_ms: 1_000,
-            mos: 1.0,
+            mos: Some(1.0),
             tier: "catastrophic",
             carrier: "quic",
         }

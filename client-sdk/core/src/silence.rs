@@ -104,6 +104,11 @@ impl Watch {
         }
     }
 
+    /// Whether it was told that the relay is silent, and not yet that it answers again.
+    pub fn is_silent(&self) -> bool {
+        self.told != Told::Nothing
+    }
+
     /// The newest change that nobody polled.
     pub fn poll_change(&mut self) -> Option<Change> {
         self.change.take()

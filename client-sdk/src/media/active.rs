@@ -127,7 +127,9 @@ impl ActiveCall {
 
     /// 10 ms of sound in both directions.
     pub(super) fn tick(&mut self, due: Instant, now: Instant, link: &mut Link) {
-        self.core.handle_rtt(now, link.rtt());
+        if let Some(rtt) = link.rtt() {
+            self.core.handle_rtt(now, rtt);
+        }
         if let Some(path) = self.path {
             let (carrier, why) = link.carrier();
             self.core.set_carrier(path, carrier, why);
@@ -230,7 +232,7 @@ impl ActiveCall {
         stats.remotes.clear();
         let core = &mut self.core;
         let remotes: &mut Vec<RemoteStats> = &mut stats.remotes;
-        core.remotes(|public, remote| remotes.push(RemoteStats::new(public, &remote)));
+        core.remotes(|public, remote| remotes.push(RemoteStats::from_core(public, &remote)));
         *stats = Stats {
             sent: counts.sent,
             sent_bytes: counts.sent_bytes,
@@ -240,7 +242,7 @@ impl ActiveCall {
             duplicates: counts.duplicates,
             wire_kbps_up: kbps(up.saturating_sub(self.wire_before.0)),
             wire_kbps_down: kbps(down.saturating_sub(self.wire_before.1)),
-            rtt: Some(link.rtt()),
+            rtt: link.rtt(),
             level_dbov: self.level_dbov,
             tier: stats.tier,
             carrier,

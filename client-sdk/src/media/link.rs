@@ -306,14 +306,18 @@ impl Link {
         (self.chooser.carrier(), self.chooser.why())
     }
 
-    /// Round trip to the relay over what carries; of QUIC before the lane has one.
-    pub(super) fn rtt(&self) -> Duration {
+    /// Round trip to the relay over what carries; of QUIC before the lane has one. `None` while the relay is silent: what
+    /// it was says nothing then.
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        if self.lost || self.watch.is_silent() {
+            return None;
+        }
         let lane = self
             .lane
             .as_ref()
             .filter(|_| self.chooser.carrier() == Carrier::Lane);
         let lane = lane.and_then(|lane| lane.alive.rtt());
-        lane.map_or_else(|| self.connection.rtt(), |rtt| rtt.smoothed)
+        Some(lane.map_or_else(|| self.connection.rtt(), |rtt| rtt.smoothed))
     }
 
     /// Bytes on the wire since the connection began, up and down: lanes, QUIC, UDP and IP.

@@ -45,9 +45,12 @@ pub(super) fn lines(event: &Event<'_>) -> Option<String> {
             mos,
         } => {
             let row = format!(
-                "{second:>4}  {:>7}  {:>7}  {loss_percent:>6.1}  {jitter_ms:>9.1}  {delay_ms:>8.1}  {concealed_ms:>12}  {mos:>4.1}",
-                rtt_ms.map_or_else(|| "-".into(), |ms| format!("{ms:.1}")),
+                "{second:>4}  {:>7}  {:>7}  {loss_percent:>6.1}  {:>9}  {:>8}  {concealed_ms:>12}  {:>4}",
+                or_dash(*rtt_ms),
                 echo_ms.map_or_else(|| "-".into(), |ms| ms.to_string()),
+                or_dash(*jitter_ms),
+                or_dash(*delay_ms),
+                or_dash(*mos),
             );
             if *second == 1 {
                 format!("{QUALITY_HEAD}\n{row}")
@@ -101,6 +104,10 @@ pub(super) fn lines(event: &Event<'_>) -> Option<String> {
 
 const QUALITY_HEAD: &str = " sec   RTT ms  echo ms  loss %  jitter ms  delay ms  concealed ms   MOS";
 
+fn or_dash(figure: Option<f64>) -> String {
+    figure.map_or_else(|| "-".into(), |figure| format!("{figure:.1}"))
+}
+
 fn summary(summary: &Summary) -> String {
     let Summary {
         sent,
@@ -119,12 +126,13 @@ fn summary(summary: &Summary) -> String {
         fingerprint: _,
         longest_gap_ms,
     } = summary;
-    let rtt = rtt_ms.map_or_else(|| "unknown".into(), |ms| format!("{ms:.1} ms"));
+    let known = |ms: &Option<f64>| ms.map_or_else(|| "unknown".into(), |ms| format!("{ms:.1} ms"));
+    let (rtt, jitter, delay) = (known(rtt_ms), known(jitter_ms), known(delay_ms));
     format!(
         "call in {room} ended\n  \
          sent      {sent} packets, {wire_kbps_up:.1} kbit/s with IP and UDP headers, tier {tier}\n  \
          received  {received} packets, {wire_kbps_down:.1} kbit/s; lost {lost}, recovered {recovered}, late {late}\n  \
-         heard     {concealed_ms} ms concealed, longest gap {longest_gap_ms} ms, buffer {delay_ms:.0} ms\n  \
-         link      round trip {rtt}, jitter {jitter_ms:.1} ms"
+         heard     {concealed_ms} ms concealed, longest gap {longest_gap_ms} ms, buffer {delay}\n  \
+         link      round trip {rtt}, jitter {jitter}"
     )
 }

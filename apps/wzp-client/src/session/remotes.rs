@@ -38,19 +38,8 @@ mod tests {
 
     fn stats(remotes: &[(u16, u64)]) -> Stats {
         let remote = |&(sender, received): &(u16, u64)| RemoteStats {
-            sender: SenderId::new(sender).unwrap(),
-            fingerprint: None,
             received,
-            lost: 0,
-            recovered: 0,
-            late: 0,
-            concealed_ms: 0,
-            longest_gap_ms: 0,
-            jitter_ms: 0.0,
-            delay_ms: 0.0,
-            mos: 4.0,
-            drift: None,
-            key_mismatch: 0,
+            ..RemoteStats::new(SenderId::new(sender).unwrap())
         };
         Stats {
             remotes: remotes.iter().map(remote).collect(),

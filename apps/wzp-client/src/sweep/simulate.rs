@@ -144,7 +144,7 @@ fn row(case: &Case, packets: &[Packet], seed: u64) -> Row {
         late_percent: percent(stats.late, sent as u64),
         concealed_percent: percent(stats.concealed_ms, stats.played_ms),
         longest_gap_ms: stats.longest_gap_ms,
-        delay_ms: tenths(stats.delay_ms),
+        delay_ms: tenths(stats.delay_ms.unwrap_or_default()),
         mos: (opinion(case.tier, &stats) * 100.0).round() / 100.0,
     }
 }
@@ -152,7 +152,7 @@ fn row(case: &Case, packets: &[Packet], seed: u64) -> Row {
 /// The E-model at the delay that was heard on average; the receiver's own score takes the delay it aims at now.
 fn opinion(tier: Tier, stats: &Stats) -> f64 {
     let codec = tier.codec();
-    let buffer = Duration::from_secs_f64(stats.delay_ms.max(0.0) / 1e3);
+    let buffer = Duration::from_secs_f64(stats.delay_ms.unwrap_or_default().max(0.0) / 1e3);
     let concealed = stats.concealed_ms as f64 / stats.played_ms.max(1) as f64;
     mos(&Impairment {
         codec,

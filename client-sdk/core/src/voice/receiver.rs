@@ -12,8 +12,8 @@ mod synth;
 use std::time::Duration;
 
 pub use opinion::{Impairment, mos};
-pub use stats::Stats;
 use stats::Tally;
+pub use stats::{LastSecond, Stats};
 use synth::Synth;
 use wzp_wire::{Header, Instant, Kind, ReceiverReport, SenderId};
 
@@ -136,9 +136,7 @@ impl<C: Codecs> Receiver<C> {
         self.pcm.pop(out);
         // What this pull played is the first thing that was queued.
         let played = self.pcm.queued() + wanted;
-        if let Some(delay) = self.buffer.current(now, played) {
-            self.tally.delay(delay);
-        }
+        self.tally.pulled(self.buffer.current(now, played));
         self.offset = self.buffer.offset(now, played);
         Playout {
             kind: self.kind,

@@ -12,6 +12,9 @@ use crate::voice::jitter::Buffer;
 
 /// What a device adds at both ends, for the mouth-to-ear delay.
 const DEVICES: Duration = Duration::from_millis(20);
+/// Pulls between two marks, and marks that are kept: one second.
+const MARK_EVERY: u32 = 10;
+const MARKS: usize = 10;
 
 /// Figures of one sender since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -30,20 +33,32 @@ pub struct Stats {
     pub concealed_ms: u64,
     /// Sound altogether, pauses not counted, milliseconds.
     pub played_ms: u64,
-    /// Longest stretch of invented sound that ended, milliseconds.
+    /// Longest stretch of invented sound, also of one that goes on, milliseconds.
     pub longest_gap_ms: u64,
     /// Sound added by playing slower, milliseconds.
     pub expanded_ms: u64,
     /// Sound removed by playing faster, milliseconds.
     pub accelerated_ms: u64,
-    /// Interarrival jitter (RFC 3550), milliseconds.
-    pub jitter_ms: f64,
+    /// Interarrival jitter (RFC 3550), milliseconds; `None` before the second packet.
+    pub jitter_ms: Option<f64>,
     /// Delay that the jitter buffer aims at, beyond the fastest path, milliseconds.
     pub target_ms: f64,
-    /// Mean delay of what was played, beyond the fastest path, milliseconds.
-    pub delay_ms: f64,
-    /// Mean opinion score by the E-model, 1.0 to 4.5; 0.0 before anything was played.
-    pub mos: f64,
+    /// Mean delay of what was played, beyond the fastest path, milliseconds; `None` before any speech was.
+    pub delay_ms: Option<f64>,
+    /// Mean opinion score by the E-model, 1.0 to 4.5; `None` before any speech was played.
+    pub mos: Option<f64>,
+    /// The same of the last second alone.
+    pub last_second: LastSecond,
+}
+
+/// Figures of the last second, or a little more.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
+pub struct LastSecond {
+    /// Mean delay of what was played, beyond the fastest path, milliseconds; `None` when that was no speech.
+    pub delay_ms: Option<f64>,
+    /// Mean opinion score by the E-model, 1.0 to 4.5; `None` in a pause, and before any speech.
+    pub mos: Option<f64>,
 }
 
 /// Running counts.
@@ -57,17 +72,41 @@ pub(super) struct Tally {
     highest: u64,
     last_transit: Option<i64>,
     jitter_us: f64,
-    concealed: u64,
-    played: u64,
+    heard: Heard,
+    /// [`Tally::heard`] as it was, a mark each [`MARK_EVERY`].
+    marks: [Heard; MARKS],
+    pulls: u32,
     gap: u64,
     longest_gap: u64,
     /// The longest that ended since [`Tally::take_gap`].
     recent_gap: u64,
     added: u64,
     removed: u64,
+    reported: Snapshot,
+}
+
+/// What was heard, in samples, and how late.
+#[derive(Debug, Default, Clone, Copy)]
+struct Heard {
+    concealed: u64,
+    played: u64,
     delay_us: f64,
     delays: u64,
-    reported: Snapshot,
+}
+
+impl Heard {
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            concealed: self.concealed - before.concealed,
+            played: self.played - before.played,
+            delay_us: self.delay_us - before.delay_us,
+            delays: self.delays - before.delays,
+        }
+    }
+
+    fn delay_ms(&self) -> Option<f64> {
+        (self.delays > 0).then(|| self.delay_us / self.delays as f64 / 1e3)
+    }
 }
 
 /// What the last report covered up to.
@@ -76,8 +115,7 @@ struct Snapshot {
     received: u64,
     expected: u64,
     late: u64,
-    concealed: u64,
-    played: u64,
+    heard: Heard,
 }
 
 impl Tally {
@@ -109,12 +147,12 @@ impl Tally {
     pub(super) fn played(&mut self, kind: Sound, samples: u64) {
         match kind {
             Sound::Speech => {
-                self.played += samples;
+                self.heard.played += samples;
                 self.end_gap();
             }
             Sound::Concealed => {
-                self.played += samples;
-                self.concealed += samples;
+                self.heard.played += samples;
+                self.heard.concealed += samples;
                 self.gap += samples;
             }
             Sound::Comfort => self.end_gap(),
@@ -129,28 +167,42 @@ impl Tally {
         }
     }
 
-    pub(super) fn delay(&mut self, delay: Duration) {
-        self.delay_us += delay.as_micros() as f64;
-        self.delays += 1;
+    /// A pull ended; what it played was so late, where that is known.
+    pub(super) fn pulled(&mut self, delay: Option<Duration>) {
+        if let Some(delay) = delay {
+            self.heard.delay_us += delay.as_micros() as f64;
+            self.heard.delays += 1;
+        }
+        self.pulls += 1;
+        if self.pulls == MARK_EVERY {
+            self.pulls = 0;
+            self.marks.rotate_left(1);
+            self.marks[MARKS - 1] = self.heard;
+        }
     }
 
     pub(super) fn stats(&self, buffer: &Buffer, codec: Option<Codec>, path: Duration) -> Stats {
         let counts = buffer.counts();
+        let last = self.heard.since(&self.marks[0]);
         Stats {
             received: self.received,
             lost: self.expected().saturating_sub(self.received),
             recovered: counts.recovered,
             late: counts.late,
             malformed: self.malformed,
-            concealed_ms: self.concealed / 48,
-            played_ms: self.played / 48,
-            longest_gap_ms: self.longest_gap / 48,
+            concealed_ms: self.heard.concealed / 48,
+            played_ms: self.heard.played / 48,
+            longest_gap_ms: self.longest_gap.max(self.gap) / 48,
             expanded_ms: self.added / 48,
             accelerated_ms: self.removed / 48,
-            jitter_ms: self.jitter_us / 1e3,
+            jitter_ms: (self.received > 1).then_some(self.jitter_us / 1e3),
             target_ms: buffer.target().as_secs_f64() * 1e3,
-            delay_ms: self.delay_us / self.delays.max(1) as f64 / 1e3,
-            mos: opinion(codec, path + buffer.target(), self.concealed, self.played),
+            delay_ms: self.heard.delay_ms(),
+            mos: opinion(codec, path + buffer.target(), &self.heard),
+            last_second: LastSecond {
+                delay_ms: last.delay_ms(),
+                mos: opinion(codec, path + buffer.target(), &last),
+            },
         }
     }
 
@@ -165,22 +217,21 @@ impl Tally {
             received: self.received,
             expected: self.expected(),
             late: buffer.counts().late,
-            concealed: self.concealed,
-            played: self.played,
+            heard: self.heard,
         };
         let was = std::mem::replace(&mut self.reported, now);
         let expected = now.expected.saturating_sub(was.expected);
         let received = now.received.saturating_sub(was.received);
-        let (concealed, played) = (now.concealed - was.concealed, now.played - was.played);
+        let heard = now.heard.since(&was.heard);
         ReceiverReport {
             about,
             loss_permille: permille(expected.saturating_sub(received), expected),
             late_permille: permille(now.late - was.late, expected),
-            concealed_permille: permille(concealed, played),
+            concealed_permille: permille(heard.concealed, heard.played),
             jitter_ms: (self.jitter_us / 1e3) as u16,
             rtt_ms: 0,
             delay_ms: u16::try_from(buffer.target().as_millis()).unwrap_or(u16::MAX),
-            mos_centi: (opinion(codec, path + buffer.target(), concealed, played) * 100.0) as u16,
+            mos_centi: opinion(codec, path + buffer.target(), &heard).map_or(0, |mos| (mos * 100.0) as u16),
             key_mismatch: 0,
             highest_tier: 0,
         }
@@ -210,14 +261,15 @@ fn permille(part: u64, whole: u64) -> u16 {
         .min(1_000)
 }
 
-fn opinion(codec: Option<Codec>, delay: Duration, concealed: u64, played: u64) -> f64 {
-    let Some(codec) = codec else { return 0.0 };
+/// `None` of a pause.
+fn opinion(codec: Option<Codec>, delay: Duration, heard: &Heard) -> Option<f64> {
+    let codec = codec.filter(|_| heard.played > 0)?;
     let delay = delay + codec.frame_duration() + DEVICES;
-    let concealed = concealed as f64 / played.max(1) as f64;
-    mos(&Impairment {
+    let concealed = heard.concealed as f64 / heard.played as f64;
+    Some(mos(&Impairment {
         codec,
         delay,
         concealed,
         burst: 1.0,
-    })
+    }))
 }

@@ -120,7 +120,7 @@ fn a_clean_link_plays_every_sample_in_order() {
     assert!(talk.windows(241).all(|w| (w[240] - w[0]).abs() < 1e-3));
     let stats = pair.receiver.stats();
     assert_eq!((stats.lost, stats.late, stats.concealed_ms), (0, 0, 0));
-    assert!(stats.mos > 4.0 && stats.played_ms >= 900);
+    assert!(stats.mos.unwrap() > 4.0 && stats.played_ms >= 900);
 }
 
 #[test]
@@ -380,4 +380,50 @@ proptest! {
             now += Duration::from_micros(wait);
         }
     }
+}
+
+#[test]
+fn nothing_is_judged_before_anything_is_heard() {
+    let mut pair = Pair::new();
+    pair.pull();
+    let stats = pair.receiver.stats();
+    assert_eq!((stats.jitter_ms, stats.delay_ms, stats.mos), (None, None, None));
+    pair.pause(2_000);
+    let stats = pair.receiver.stats();
+    assert_eq!((stats.delay_ms, stats.mos), (None, None), "comfort noise only");
+    assert_eq!(pair.receiver.report().mos_centi, 0);
+}
+
+#[test]
+fn the_last_second_is_judged_by_itself() {
+    let mut pair = Pair::new();
+    pair.talk(3_000);
+    pair.talk_with(3_000, |counter| counter % 3 != 0);
+    let bad = pair.receiver.stats().last_second.mos.unwrap();
+    pair.talk(20_000);
+    let stats = pair.receiver.stats();
+    let good = stats.last_second.mos.unwrap();
+    assert!(bad < 3.0 && good > 4.0, "{bad} {good}");
+    assert!(stats.mos.unwrap() < good, "the whole call remembers");
+    assert!(stats.last_second.delay_ms.is_some());
+    pair.pause(3_000);
+    let last = pair.receiver.stats().last_second;
+    assert_eq!(last, LastSecond::default(), "a pause");
+}
+
+#[test]
+fn a_gap_that_goes_on_counts() {
+    let mut pair = Pair::new();
+    pair.talk(1_000);
+    for _ in 0..500 {
+        pair.pull();
+    }
+    let stats = pair.receiver.stats();
+    assert!(stats.longest_gap_ms > 4_500, "{stats:?}");
+    assert!(stats.last_second.mos.unwrap() < 1.5, "{stats:?}");
+    let gap = pair.receiver.take_gap();
+    assert_eq!(gap, pair.receiver.take_gap(), "it is not over");
+    pair.talk(2_000);
+    assert!(pair.receiver.take_gap() >= gap);
+    assert_eq!(pair.receiver.take_gap(), Duration::ZERO);
 }
