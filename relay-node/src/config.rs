@@ -1,10 +1,17 @@
 //! The command line and the environment, made into a [`Config`] that cannot be wrong.
 
+mod environment;
 mod target;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
-use clap::Parser;
+use clap::{Parser, builder::BoolishValueParser};
 use wzp_identity::{GrantKey, SecretError, shared_secret_issuer};
 use wzp_lane::ids::{Layout, LayoutError, ServerId};
 use wzp_relay_core::{limits::ConnectionsConfig, limits::Rate, overload, rooms, speakers, trunk::Side};
@@ -12,12 +19,13 @@ use wzp_relay_core::{limits::ConnectionsConfig, limits::Rate, overload, rooms, s
 pub use target::{Fingerprint, Target};
 
 /// What `sysexits.h` calls a command that was used wrongly.
-const EX_USAGE: u8 = 64;
+pub(crate) const EX_USAGE: u8 = 64;
 
 /// Forwards sealed voice between the members of rooms.
 ///
 /// Members connect with QUIC (ALPN wzp/1) on one UDP port; the relay never holds a key that opens what they say.
-/// Every option can be given in the environment instead: --max-rooms is WZP_RELAY_MAX_ROOMS.
+/// Every option can be given in the environment instead: --max-rooms is WZP_RELAY_MAX_ROOMS, and WZP_RELAY_OPEN is one of
+/// 1, true, yes, on or 0, false, no, off. A variable that is empty counts as not set.
 #[derive(Debug, Parser)]
 #[command(name = "wzp-relay", version, max_term_width = 110)]
 pub struct Args {
@@ -39,17 +47,11 @@ pub struct Args {
     key: Option<PathBuf>,
 
     /// Only members who know this secret may enter: 16 to 1,024 bytes, the same in their --secret
-    #[arg(
-        long,
-        env = "WZP_RELAY_SECRET",
-        value_name = "SECRET",
-        hide_env_values = true,
-        conflicts_with = "open"
-    )]
+    #[arg(long, env = "WZP_RELAY_SECRET", value_name = "SECRET", hide_env_values = true)]
     secret: Option<String>,
 
     /// Everybody may enter; this is also so without --secret, but said here it is no warning
-    #[arg(long, env = "WZP_RELAY_OPEN")]
+    #[arg(long, env = "WZP_RELAY_OPEN", value_parser = BoolishValueParser::new())]
     open: bool,
 
     /// Second UDP port at which clients may ask for their address (probe sessions only) [default: none]
@@ -70,7 +72,7 @@ pub struct Args {
     forward_cert: Option<Fingerprint>,
 
     /// Relays started with --forward may carry their members here [default: only if --listen is a loopback address]
-    #[arg(long, env = "WZP_RELAY_ALLOW_FORWARD", conflicts_with = "forward")]
+    #[arg(long, env = "WZP_RELAY_ALLOW_FORWARD", value_parser = BoolishValueParser::new())]
     allow_forward: bool,
 
     /// What relays show each other instead of --secret (16 to 1,024 bytes, the same on both sides): with it, nobody
@@ -188,7 +190,7 @@ pub struct Args {
     log: String,
 
     /// Log one JSON object a line
-    #[arg(long, env = "WZP_RELAY_LOG_JSON")]
+    #[arg(long, env = "WZP_RELAY_LOG_JSON", value_parser = BoolishValueParser::new())]
     log_json: bool,
 }
 
@@ -316,10 +318,16 @@ pub struct Log {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// See [`wzp_identity::SecretError`].
-    #[error("--secret: {0}")]
+    #[error("--secret")]
     Secret(#[source] SecretError),
+    /// Both for everybody and for some.
+    #[error("--open cannot be used with --secret")]
+    OpenAndSecret,
+    /// Trunks do not go on: a relay is at one end only.
+    #[error("--allow-forward cannot be used with --forward")]
+    ForwardBothWays,
     /// As above, of the relays.
-    #[error("--forward-secret: {0}")]
+    #[error("--forward-secret")]
     ForwardSecret(#[source] SecretError),
     /// It would keep members and relays apart, and does not.
     #[error("--forward-secret is the same as --secret; leave it out if whoever knows that may be a relay")]
@@ -350,16 +358,15 @@ impl Config {
     /// # Errors
     /// The exit code, after the help or one line that says what is wrong was printed.
     pub fn from_command_line() -> Result<Self, ExitCode> {
-        let args = Args::try_parse().map_err(|error| {
+        let args = environment::parse().map_err(|error| {
             if error.use_stderr() {
-                let text = error.render().to_string();
-                return usage(&one_line(&text));
+                return usage(&one_line(&error.render().to_string()));
             }
             // Help and version; a closed pipe is nobody's business here.
             let _ = error.print();
             ExitCode::SUCCESS
         })?;
-        Self::try_from(args).map_err(|error| usage(&error.to_string()))
+        Self::try_from(args).map_err(|error| usage(&format!("{:#}", anyhow::Error::from(error))))
     }
 }
 
@@ -404,11 +411,15 @@ impl TryFrom<Args> for Config {
             return Err(ConfigError::ReflectPort(listen.port()));
         }
         let access = match secret {
+            Some(_) if open => return Err(ConfigError::OpenAndSecret),
             Some(secret) => Access::Secret(Box::new(
                 shared_secret_issuer(&secret).map_err(ConfigError::Secret)?,
             )),
             None => Access::Open { said: open },
         };
+        if allow_forward && forward.is_some() {
+            return Err(ConfigError::ForwardBothWays);
+        }
         let takes_relays = allow_forward || listen.ip().is_loopback();
         let forward_key = match forward_secret {
             Some(_) if forward.is_none() && !takes_relays => return Err(ConfigError::NeedlessForwardSecret),
@@ -507,7 +518,8 @@ fn count(number: u32) -> usize {
 }
 
 fn usage(line: &str) -> ExitCode {
-    eprintln!("wzp-relay: {line} (try --help)");
+    // Where nobody can be told, the exit code has to do.
+    let _ = writeln!(io::stderr(), "wzp-relay: {line} (try --help)");
     ExitCode::from(EX_USAGE)
 }
 

@@ -1,9 +1,11 @@
+use clap::CommandFactory;
+
 use super::*;
 
 fn parse(args: &[&str]) -> Result<Config, String> {
     let args = std::iter::once("wzp-relay").chain(args.iter().copied());
     let args = Args::try_parse_from(args).map_err(|error| one_line(&error.render().to_string()))?;
-    Config::try_from(args).map_err(|error| error.to_string())
+    Config::try_from(args).map_err(|error| format!("{:#}", anyhow::Error::from(error)))
 }
 
 #[test]
@@ -105,6 +107,15 @@ fn ids_are_eight_bytes_unless_a_load_balancer_needs_more() {
     assert_eq!(ids(&args), routable(0, Some(16)));
     let args = [&args[..], &["--id-config", "5", "--id-length", "19"]].concat();
     assert_eq!(ids(&args), routable(5, Some(19)));
+}
+
+#[test]
+fn every_flag_is_a_variable_of_the_same_name() {
+    for arg in Args::command().get_arguments() {
+        let flag = arg.get_long().unwrap().to_uppercase().replace('-', "_");
+        let variable = arg.get_env().map(|name| name.to_string_lossy());
+        assert_eq!(variable.as_deref(), Some(&*format!("WZP_RELAY_{flag}")));
+    }
 }
 
 #[test]
