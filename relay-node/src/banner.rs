@@ -1,6 +1,12 @@
 //! What is printed when a relay has started.
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    io::{self, Write},
+    net::SocketAddr,
+};
+
+use tracing::{field::display, info, warn};
 
 use crate::config::{Access, Fingerprint, Forward};
 
@@ -34,12 +40,57 @@ pub enum AccessShown {
     Secret,
 }
 
+impl AccessShown {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Open | Self::OpenByDefault => "open",
+            Self::Secret => "secret",
+        }
+    }
+}
+
 impl Banner {
     pub(crate) fn access(access: &Access) -> AccessShown {
         match access {
             Access::Open { said: true } => AccessShown::Open,
             Access::Open { said: false } => AccessShown::OpenByDefault,
             Access::Secret(_) => AccessShown::Secret,
+        }
+    }
+
+    /// Prints it for people, and logs what a collector should know.
+    pub(crate) fn show(&self) {
+        let mut out = io::stdout();
+        if let Err(error) = write!(out, "{self}").and_then(|()| out.flush()) {
+            warn!(%error, "cannot print where this relay listens");
+        }
+        self.log();
+    }
+
+    fn log(&self) {
+        let Self {
+            address,
+            fingerprint,
+            kept,
+            access,
+            reflect,
+            forward,
+            metrics,
+        } = self;
+        let (access, reflect, metrics) = (access.label(), reflect.map(display), metrics.map(display));
+        let forward = forward.as_ref().map(|forward| display(&forward.target));
+        macro_rules! listening {
+            ($level:ident, $message:literal) => {
+                $level!(
+                    %address, certificate = %fingerprint, kept, access, reflect, forward, metrics,
+                    version = env!("CARGO_PKG_VERSION"), $message
+                )
+            };
+        }
+        if self.warns() {
+            listening!(warn, "listening, open to everybody who reaches this port");
+        } else {
+            listening!(info, "listening");
         }
     }
 

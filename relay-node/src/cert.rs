@@ -26,7 +26,7 @@ pub struct Certificate {
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// A file that cannot be read or written.
-    #[error("cannot {verb} {path}: {source}", path = path.display())]
+    #[error("cannot {verb} {path}", path = path.display())]
     File {
         /// What was to be done.
         verb: &'static str,
@@ -53,8 +53,18 @@ pub enum CertificateError {
         missing: PathBuf,
     },
     /// The certificate could not be made.
-    #[error("cannot make a certificate: {0}")]
+    #[error("cannot make a certificate")]
     Make(#[from] rcgen::Error),
+}
+
+impl CertificateError {
+    /// Whether who started the relay is at fault.
+    pub(crate) fn is_configuration(&self) -> bool {
+        match self {
+            Self::File { .. } | Self::Content { .. } | Self::Half { .. } => true,
+            Self::Make(_) => false,
+        }
+    }
 }
 
 impl Certificate {

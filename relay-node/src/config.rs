@@ -345,7 +345,7 @@ pub enum ConfigError {
     #[error("--probe names {0:?} twice")]
     ProbeName(String),
     /// Too short or too long; nothing else is left to be wrong.
-    #[error("--id-length: {0}")]
+    #[error("--id-length")]
     Ids(#[from] LayoutError),
     /// Not a filter.
     #[error("--log {0:?} is not a filter such as info or info,wzp_relay=debug")]

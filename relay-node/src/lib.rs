@@ -39,7 +39,10 @@ pub use config::{
 };
 pub use relay::Relay;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 /// The whole program: reads the command line, says where it listens, serves until a signal says stop.
 pub fn main() -> ExitCode {
@@ -51,9 +54,23 @@ pub fn main() -> ExitCode {
     match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("wzp-relay: {error:#}");
-            ExitCode::FAILURE
+            // Where nobody can be told, the exit code has to do.
+            let _ = writeln!(io::stderr(), "wzp-relay: {error:#}");
+            exit_code(&error)
         }
+    }
+}
+
+/// Files that the operator named and that are not what they should be are wrong configuration too.
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let of_certificate = error
+        .downcast_ref()
+        .is_some_and(CertificateError::is_configuration);
+    let of_pair = matches!(error.downcast_ref(), Some(tls::TlsError::Certificate(_)));
+    if of_certificate || of_pair {
+        ExitCode::from(config::EX_USAGE)
+    } else {
+        ExitCode::FAILURE
     }
 }
 
@@ -64,7 +81,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         let relay = Relay::bind(config).await?;
-        print!("{}", relay.banner());
+        relay.banner().show();
         relay.run().await
     })
 }

@@ -14,6 +14,8 @@ pub(crate) fn start(log: &Log) {
         .with_env_filter(filter)
         // Colours are for terminals; a log file or a collector gets plain text.
         .with_ansi(std::io::stderr().is_terminal())
+        // What cannot be logged is lost; complaining of it on the same standard error would be a panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     if log.json {
         builder.json().init();

@@ -19,8 +19,10 @@ const SEND_WINDOW: u64 = 512 * 1_024;
 /// What TLS or QUIC refuse of our own configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
-    #[error("certificate and key do not fit: {0}")]
-    Certificate(#[from] rustls::Error),
+    #[error("certificate and key do not fit")]
+    Certificate(#[source] rustls::Error),
+    #[error("TLS 1.3 cannot be had")]
+    Version(#[from] rustls::Error),
     #[error("QUIC needs a cipher suite that is missing")]
     CipherSuite(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
 }
@@ -30,7 +32,8 @@ pub(crate) fn server(certificate: &Certificate) -> Result<quinn::ServerConfig, T
     let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
-        .with_single_cert(certificate.chain.clone(), certificate.key.clone_key())?;
+        .with_single_cert(certificate.chain.clone(), certificate.key.clone_key())
+        .map_err(TlsError::Certificate)?;
     tls.alpn_protocols = vec![quic::ALPN.to_vec()];
     // Nobody resumes: a new connection has to prove its identity anyway.
     tls.send_tls13_tickets = 0;

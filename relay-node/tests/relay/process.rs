@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clap::CommandFactory;
+use wzp_relay::Args;
 use wzp_wire::signal::{Kind, Reason};
 
 use crate::client::Client;
@@ -113,6 +115,129 @@ fn environment_variables_are_flags() {
             .unwrap()
             .contains("--max-members")
     );
+}
+
+/// What a relay says that is wrong, with this environment.
+fn wrong(args: &[&str], environment: &[(&str, &str)]) -> String {
+    let output = command(args).envs(environment.iter().copied()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    said
+}
+
+#[test]
+fn an_empty_variable_is_none_whatever_its_flag() {
+    // Of all variables one is wrong, and that only beside the default of --listen: so every other one was left out.
+    for one in [("WZP_RELAY_REFLECT_PORT", "4433"), ("WZP_RELAY_LOG", "==")] {
+        let args = Args::command();
+        let names = args
+            .get_arguments()
+            .map(|arg| arg.get_env().unwrap().to_str().unwrap());
+        let all: Vec<_> = names
+            .map(|name| if name == one.0 { one } else { (name, "") })
+            .collect();
+        let flag = one.0.trim_start_matches("WZP_RELAY_").to_lowercase();
+        let said = wrong(&[], &all);
+        assert!(
+            said.starts_with(&format!("wzp-relay: --{} ", flag.replace('_', "-"))),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn switches_in_the_environment_are_on_or_off_in_any_usual_word() {
+    // Wrong on purpose, so that the relay ends.
+    let bad_log = ("WZP_RELAY_LOG", "==");
+    let secret = ["--secret", "0123456789abcdef"];
+    for word in ["1", "true", "yes", "on", "TRUE", "0", "false", "no", "off"] {
+        for switch in ["WZP_RELAY_OPEN", "WZP_RELAY_ALLOW_FORWARD", "WZP_RELAY_LOG_JSON"] {
+            let said = wrong(&[], &[(switch, word), bad_log]);
+            assert!(said.contains("--log "), "{switch}={word}: {said}");
+        }
+    }
+    let said = wrong(&secret, &[("WZP_RELAY_OPEN", "false"), bad_log]);
+    assert!(said.contains("--log "), "{said}");
+    let said = wrong(&secret, &[("WZP_RELAY_OPEN", "yes"), bad_log]);
+    assert!(said.contains("--open cannot be used with --secret"), "{said}");
+    let forward = ["--forward", "a:1"];
+    let said = wrong(&forward, &[("WZP_RELAY_ALLOW_FORWARD", "no"), bad_log]);
+    assert!(said.contains("--log "), "{said}");
+}
+
+#[test]
+fn a_wrong_certificate_is_wrong_configuration_and_its_cause_is_said_once() {
+    let dir = std::env::temp_dir().join(format!("wzp-relay-wrong-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir(&dir).unwrap();
+    let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    let start = |cert: &str, key: &str| {
+        let args = [
+            "--listen",
+            "127.0.0.1:0",
+            "--cert",
+            &path(cert),
+            "--key",
+            &path(key),
+        ];
+        let (code, said) = output(&args);
+        assert_eq!(code, Some(64), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        said
+    };
+    let said = start("absent/cert.pem", "absent/key.pem");
+    assert_eq!(said.matches("No such file").count(), 1, "{said}");
+    std::fs::write(path("junk.pem"), "junk").unwrap();
+    assert!(start("junk.pem", "absent.pem").contains("does not"));
+    assert!(start("junk.pem", "junk.pem").contains("no certificate"));
+    for (cert, key) in [("a.pem", "a.key"), ("b.pem", "b.key")] {
+        Process::start(&[
+            "--listen",
+            "127.0.0.1:0",
+            "--cert",
+            &path(cert),
+            "--key",
+            &path(key),
+        ]);
+    }
+    assert!(start("a.pem", "b.key").contains("do not fit"));
+    assert!(start("a.pem", "junk.pem").contains("no private key"));
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn a_banner_that_cannot_be_printed_stops_nothing_and_is_logged() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut child = command(&["--listen", "127.0.0.1:0", "--log-json"])
+        .stdout(full())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut lines = lines.map(Result::unwrap);
+    let listening = lines.find(|line| line.contains("\"listening\"")).unwrap();
+    for field in [
+        "\"level\":\"INFO\"",
+        "\"address\":\"127.0.0.1:",
+        "\"certificate\":\"",
+        "\"access\":\"open\"",
+    ] {
+        assert!(listening.contains(field), "{listening}");
+    }
+    let relay = Process {
+        child,
+        address: ([127, 0, 0, 1], 0).into(),
+        banner: String::new(),
+    };
+    relay.signal("TERM");
+    assert!(lines.all(|line| !line.contains("panicked")));
+}
+
+#[test]
+fn a_standard_error_that_takes_nothing_is_no_panic() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status = command(&["--listen", "nowhere"]).stderr(full).status().unwrap();
+    assert_eq!(status.code(), Some(64));
 }
 
 #[test]
