@@ -17,7 +17,12 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use wzp_relay_core::{admission, lifecycle::Lifecycle, probe::Estimate, stats};
+use wzp_relay_core::{
+    admission,
+    lifecycle::Lifecycle,
+    probe::{Probe, Standing},
+    stats,
+};
 use wzp_wire::signal::{Reason, Role, proto::QualityReport};
 
 use crate::{
@@ -156,6 +161,9 @@ impl Metrics {
         metrics.quality.register(&mut metrics.registry);
         if !probes.is_empty() {
             metrics.probes.register(&mut metrics.registry);
+            for target in probes {
+                metrics.probes.set(&target.name, &Probe::default());
+            }
         }
         metrics
     }
@@ -328,8 +336,8 @@ impl Metrics {
         self.quality.observe(report);
     }
 
-    pub(crate) fn probe(&self, target: &str, estimate: &Estimate, loss: Option<f64>, reachable: bool) {
-        self.probes.set(target, estimate, loss, reachable);
+    pub(crate) fn probe(&self, target: &str, probe: &Probe) {
+        self.probes.set(target, probe);
     }
 
     /// Everything in the text format of Prometheus.
@@ -505,22 +513,30 @@ impl Probes {
         );
         r.register(
             "wzp_probe_reachable",
-            "1 while the probed relay is connected",
+            "1 while the probed relay answers PINGs",
             self.reachable.clone(),
         );
     }
 
-    fn set(&self, target: &str, estimate: &Estimate, loss: Option<f64>, reachable: bool) {
+    fn set(&self, target: &str, probe: &Probe) {
         let label = label("target", target);
-        self.reachable.get_or_create(&label).set(i64::from(reachable));
+        let estimate = probe.estimate();
         if let Some(rtt) = estimate.rtt {
             self.rtt.get_or_create(&label).set(rtt.as_secs_f64());
             self.jitter
                 .get_or_create(&label)
                 .set(estimate.jitter.as_secs_f64());
+        } else {
+            // A number from before would look like a measurement.
+            self.rtt.remove(&label);
+            self.jitter.remove(&label);
         }
-        if let Some(loss) = loss {
+        if let Some(loss) = probe.loss() {
             self.loss.get_or_create(&label).set(loss);
         }
+        // Last, so that no scrape finds round trips of a target that is said to be unreachable.
+        self.reachable
+            .get_or_create(&label)
+            .set(i64::from(probe.standing() == Standing::Reachable));
     }
 }

@@ -1,17 +1,20 @@
 //! Measuring the way to other relays: a PING a second on a lane of its own, or over QUIC where there is none.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use bytes::Bytes;
 use tokio::{select, time};
-use tracing::{debug, info};
-use wzp_relay_core::probe::Probe;
+use tracing::{debug, field::display, info, warn};
+use wzp_relay_core::probe::{Probe, Standing};
 use wzp_socket::{clock, send::Extras};
-use wzp_wire::{Datagram, Ping, datagram::PING_LEN, signal::Role};
+use wzp_wire::{Datagram, Instant, Ping, datagram::PING_LEN, signal::Role};
 
 use crate::{
     config::Target,
-    outbound::{Backoff, Call, Caller},
+    outbound::{Backoff, Call, CallError, Caller},
     port::{Port, Seats},
     random::SystemRng,
     relay::Shared,
@@ -19,56 +22,116 @@ use crate::{
 
 /// Probes `target` for as long as the relay runs.
 pub(crate) async fn run(relay: Arc<Shared>, caller: Arc<Caller>, target: Target) {
-    let probe = Arc::<Mutex<Probe>>::default();
+    let mut prober = Prober {
+        relay,
+        caller,
+        target,
+        probe: Arc::default(),
+        said: Standing::Unknown,
+        trouble: None,
+    };
     let mut backoff = Backoff::default();
     loop {
-        match caller
-            .call(&target, Role::Probe, None, Seats::Probe(Arc::clone(&probe)))
-            .await
-        {
+        match prober.connect().await {
             Ok(call) => {
-                info!(%target, "probing");
                 backoff.reset();
-                ping_until_closed(&relay, &caller, &target, &probe, call).await;
-                lock(&probe).handle_disconnect();
+                prober.trouble = None;
+                prober.ping_until_closed(call).await;
+                lock(&prober.probe).handle_disconnect();
             }
-            Err(error) => debug!(%target, %error, "cannot probe"),
+            Err(error) => {
+                debug!(target = %prober.target, %error, "cannot probe");
+                prober.trouble = Some(error);
+            }
         }
-        publish(&relay, &target, &probe, false);
-        backoff.wait().await;
+        select! {
+            () = backoff.wait() => {}
+            never = prober.miss_pings() => match never {},
+        }
     }
 }
 
-async fn ping_until_closed(
-    relay: &Shared,
-    caller: &Caller,
-    target: &Target,
-    probe: &Mutex<Probe>,
-    mut call: Call,
-) {
-    // Nothing is expected but a goodbye; a lane's PONGs come in on the IO threads.
-    let closed = async { while call.reader.next().await.is_ok() {} };
-    let pongs = crate::session::datagrams(relay, &call.port);
-    let pings = async {
-        loop {
-            let wait = {
-                let mut probe = lock(probe);
-                let now = clock::now();
-                probe.handle_timeout(now);
-                if let Some(ping) = probe.poll_transmit(now, &mut SystemRng) {
-                    send(caller, &call.port, &ping);
-                }
-                probe.poll_timeout().duration_since(now)
-            };
-            publish(relay, target, probe, true);
-            time::sleep(wait).await;
+struct Prober {
+    relay: Arc<Shared>,
+    caller: Arc<Caller>,
+    target: Target,
+    probe: Arc<Mutex<Probe>>,
+    /// What the log was told last.
+    said: Standing,
+    /// Why there was no connection the last time.
+    trouble: Option<CallError>,
+}
+
+impl Prober {
+    async fn connect(&mut self) -> Result<Call, CallError> {
+        let (caller, target) = (Arc::clone(&self.caller), self.target.clone());
+        let seats = Seats::Probe(Arc::clone(&self.probe));
+        select! {
+            called = caller.call(&target, Role::Probe, None, seats) => called,
+            never = self.miss_pings() => match never {},
         }
-    };
-    select! {
-        () = closed => {}
-        _ = pongs => {}
-        () = pings => {}
-        _ = call.writer.run() => {}
+    }
+
+    /// While there is no connection, PINGs are lost as they become due.
+    async fn miss_pings(&mut self) -> Infallible {
+        loop {
+            self.turn(Probe::handle_disconnected).await;
+        }
+    }
+
+    async fn ping_until_closed(&mut self, mut call: Call) {
+        let (relay, caller) = (Arc::clone(&self.relay), Arc::clone(&self.caller));
+        // Nothing is expected but a goodbye; a lane's PONGs come in on the IO threads.
+        let closed = async { while call.reader.next().await.is_ok() {} };
+        let pongs = crate::session::datagrams(&relay, &call.port);
+        let pings = async {
+            loop {
+                let send_due = |probe: &mut Probe, now| {
+                    if let Some(ping) = probe.poll_transmit(now, &mut SystemRng) {
+                        send(&caller, &call.port, &ping);
+                    }
+                    probe.poll_timeout()
+                };
+                self.turn(send_due).await;
+            }
+        };
+        select! {
+            () = closed => {}
+            _ = pongs => {}
+            () = pings => {}
+            _ = call.writer.run() => {}
+        }
+    }
+
+    /// Does what is due, tells how things are, and waits until something is due again.
+    async fn turn(&mut self, due: impl FnOnce(&mut Probe, Instant) -> Instant) {
+        let wait = {
+            let mut probe = lock(&self.probe);
+            let now = clock::now();
+            probe.handle_timeout(now);
+            due(&mut probe, now).duration_since(now)
+        };
+        self.tell();
+        time::sleep(wait).await;
+    }
+
+    fn tell(&mut self) {
+        let (standing, estimate) = {
+            let probe = lock(&self.probe);
+            self.relay.metrics.probe(&self.target.name, &probe);
+            (probe.standing(), probe.estimate())
+        };
+        if standing == self.said {
+            return;
+        }
+        self.said = standing;
+        let target = &self.target;
+        if standing == Standing::Reachable {
+            info!(%target, rtt = ?estimate.rtt.unwrap_or_default(), "the probed relay answers");
+        } else {
+            let error = self.trouble.as_ref().map(display);
+            warn!(%target, error, "the probed relay does not answer");
+        }
     }
 }
 
@@ -98,13 +161,6 @@ fn send(caller: &Caller, port: &Port, ping: &Ping) {
             buf.get(..len).unwrap_or_default(),
         );
     }
-}
-
-fn publish(relay: &Shared, target: &Target, probe: &Mutex<Probe>, reachable: bool) {
-    let probe = lock(probe);
-    relay
-        .metrics
-        .probe(&target.name, &probe.estimate(), probe.loss(), reachable);
 }
 
 fn lock(probe: &Mutex<Probe>) -> MutexGuard<'_, Probe> {

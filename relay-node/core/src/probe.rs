@@ -9,6 +9,8 @@ use wzp_wire::{Instant, Ping, Pong};
 pub const INTERVAL: Duration = Duration::from_secs(1);
 /// After which a PING counts as lost; a later answer is not counted again.
 pub const LOST_AFTER: Duration = Duration::from_secs(3);
+/// Without an answer for so long, a target counts as unreachable.
+pub const UNREACHABLE_AFTER: Duration = Duration::from_secs(5);
 /// The last answers that loss is taken from.
 const WINDOW: u32 = 100;
 
@@ -19,6 +21,21 @@ pub struct Probe {
     waiting: VecDeque<Waiting>,
     estimate: Estimate,
     outcomes: Outcomes,
+    standing: Standing,
+    /// The last answer, or the first PING.
+    heard: Option<Instant>,
+}
+
+/// What is known of a target at large.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing was answered, and there was little time for it.
+    #[default]
+    Unknown,
+    /// It answers.
+    Reachable,
+    /// It has not answered for [`UNREACHABLE_AFTER`], or the connection to it broke and it has not answered since.
+    Unreachable,
 }
 
 #[derive(Debug)]
@@ -30,9 +47,9 @@ struct Waiting {
 /// What is known of the way to a target.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Estimate {
-    /// Smoothed round trip without the target's holding time; `None` before the first answer.
+    /// Smoothed round trip without the target's holding time; `None` unless the target is reachable.
     pub rtt: Option<Duration>,
-    /// Smoothed difference between successive round trips (RFC 3550, section 6.4.1).
+    /// Smoothed difference between successive round trips (RFC 3550, section 6.4.1); 0 before the second.
     pub jitter: Duration,
     /// PINGs sent.
     pub sent: u64,
@@ -50,6 +67,7 @@ impl Probe {
             return None;
         }
         self.next = now + INTERVAL;
+        self.heard.get_or_insert(now);
         let mut nonce = [0; 8];
         rng.fill_bytes(&mut nonce);
         self.waiting.push_back(Waiting { nonce, sent: now });
@@ -59,6 +77,24 @@ impl Probe {
             probe: true,
             sent_us: wrapping_us(now),
         })
+    }
+
+    /// As [`Self::poll_transmit`] while there is no connection: a PING that has found none until the next one is due is
+    /// lost. When to call this again.
+    pub fn handle_disconnected(&mut self, now: Instant) -> Instant {
+        if self.heard.is_none() {
+            (self.heard, self.next) = (Some(now), now);
+        }
+        if now >= self.next + INTERVAL {
+            self.next = now;
+            self.lose();
+        }
+        self.next + INTERVAL
+    }
+
+    fn lose(&mut self) {
+        self.estimate.lost += 1;
+        self.outcomes.push(true);
     }
 
     /// An answer; `false` when it answers nothing that is still waited for.
@@ -77,10 +113,12 @@ impl Probe {
         self.estimate
             .answer(now.duration_since(waiting.sent).saturating_sub(hold));
         self.outcomes.push(false);
+        self.standing = Standing::Reachable;
+        self.heard = Some(now);
         true
     }
 
-    /// Gives up what has waited too long.
+    /// Gives up what has waited too long, and a target that has been silent for too long.
     pub fn handle_timeout(&mut self, now: Instant) {
         while self
             .waiting
@@ -88,17 +126,32 @@ impl Probe {
             .is_some_and(|oldest| oldest.sent + LOST_AFTER <= now)
         {
             self.waiting.pop_front();
-            self.estimate.lost += 1;
-            self.outcomes.push(true);
+            self.lose();
+        }
+        if self.heard.is_some_and(|heard| heard + UNREACHABLE_AFTER <= now) {
+            self.give_up();
         }
     }
 
     /// The connection to the target broke: what was under way will not be answered.
     pub fn handle_disconnect(&mut self) {
-        for _ in self.waiting.drain(..) {
-            self.estimate.lost += 1;
-            self.outcomes.push(true);
+        while self.waiting.pop_front().is_some() {
+            self.lose();
         }
+        if self.standing == Standing::Reachable {
+            self.give_up();
+        }
+    }
+
+    /// What was measured says nothing of the way as it is now, nor of the one that will be.
+    fn give_up(&mut self) {
+        self.standing = Standing::Unreachable;
+        self.estimate.forget();
+    }
+
+    /// Whether the target answers.
+    pub fn standing(&self) -> Standing {
+        self.standing
     }
 
     /// When to call [`Self::handle_timeout`] and [`Self::poll_transmit`] next.
@@ -119,6 +172,10 @@ impl Probe {
 }
 
 impl Estimate {
+    fn forget(&mut self) {
+        (self.rtt, self.last_rtt, self.jitter) = (None, None, Duration::ZERO);
+    }
+
     fn answer(&mut self, rtt: Duration) {
         self.answered += 1;
         self.rtt = Some(self.rtt.map_or(rtt, |smoothed| (smoothed * 7 + rtt) / 8));
@@ -219,6 +276,67 @@ mod tests {
         probe.handle_timeout(at(200_000));
         assert_eq!(probe.loss(), Some(0.25));
         assert_eq!(probe.estimate().lost, 26);
+    }
+
+    /// A second in which nothing is answered, on a connection or without one; PINGs lost until then.
+    fn silent_second(probe: &mut Probe, second: u64, connected: bool) -> u64 {
+        probe.handle_timeout(at(second * 1_000));
+        if connected {
+            probe
+                .poll_transmit(at(second * 1_000), &mut Counting(second))
+                .unwrap();
+        } else {
+            probe.handle_disconnected(at(second * 1_000));
+        }
+        probe.estimate().lost
+    }
+
+    #[test]
+    fn a_target_that_falls_silent_is_unreachable_after_five_seconds_and_its_times_are_forgotten() {
+        let (mut probe, mut rng) = (Probe::default(), Counting(100));
+        let ping = probe.poll_transmit(at(0), &mut rng).unwrap();
+        assert_eq!(probe.standing(), Standing::Unknown);
+        probe.handle_pong(at(10), &pong(&ping, 0));
+        for second in 1..6 {
+            silent_second(&mut probe, second, true);
+            assert_eq!(probe.standing(), Standing::Reachable);
+        }
+        silent_second(&mut probe, 6, true);
+        assert_eq!(probe.standing(), Standing::Unreachable);
+        assert_eq!(probe.estimate().rtt, None);
+        let ping = probe.poll_transmit(at(7_000), &mut rng).unwrap();
+        probe.handle_pong(at(7_900), &pong(&ping, 0));
+        assert_eq!(probe.standing(), Standing::Reachable);
+        // Not smoothed with what was before.
+        assert_eq!(probe.estimate().rtt, Some(Duration::from_millis(900)));
+        assert_eq!(probe.estimate().jitter, Duration::ZERO);
+    }
+
+    #[test]
+    fn pings_that_cannot_be_sent_are_lost_one_a_second() {
+        let (mut probe, mut rng) = (Probe::default(), Counting(0));
+        let ping = probe.poll_transmit(at(0), &mut rng).unwrap();
+        probe.handle_pong(at(10), &pong(&ping, 0));
+        probe.handle_disconnect();
+        assert_eq!(probe.standing(), Standing::Unreachable);
+        // There is a second to find a connection.
+        for second in 1..=4 {
+            assert_eq!(silent_second(&mut probe, second, false), second - 1);
+        }
+        assert_eq!(probe.loss(), Some(0.75));
+    }
+
+    #[test]
+    fn a_target_that_has_never_answered_is_unknown_for_five_seconds() {
+        let mut probe = Probe::default();
+        for second in 10..15 {
+            silent_second(&mut probe, second, false);
+            probe.handle_disconnect();
+            assert_eq!(probe.standing(), Standing::Unknown);
+        }
+        silent_second(&mut probe, 15, false);
+        assert_eq!(probe.standing(), Standing::Unreachable);
+        assert_eq!(probe.loss(), Some(1.0));
     }
 
     #[test]

@@ -240,6 +240,39 @@ fn a_standard_error_that_takes_nothing_is_no_panic() {
     assert_eq!(status.code(), Some(64));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probed_relay_that_is_killed_looks_dead_within_seconds_and_the_log_says_so() {
+    let mut target = Process::start(&["--listen", "127.0.0.1:0"]);
+    let probe = format!("t={}", target.address);
+    let mut child = command(&["--listen", "127.0.0.1:0", "--probe", &probe])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut lines = lines
+        .map(Result::unwrap)
+        .filter(|line| line.contains("probed relay"));
+    let _relay = Process {
+        child,
+        address: target.address,
+        banner: String::new(),
+    };
+    let answers = lines.next().unwrap();
+    assert!(
+        answers.contains("INFO") && answers.contains("answers"),
+        "{answers}"
+    );
+    let began = Instant::now();
+    target.child.kill().unwrap();
+    let silent = lines.next().unwrap();
+    assert!(
+        silent.contains("WARN") && silent.contains("does not answer"),
+        "{silent}"
+    );
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+}
+
 #[test]
 fn a_second_relay_on_the_same_port_says_so_and_ends() {
     let first = Process::start(&["--listen", "127.0.0.1:0"]);

@@ -221,9 +221,24 @@ async fn probes_measure_and_say_when_nobody_answers() {
     relay
         .until("wzp_probe_reachable{target=\"near\"}", |up| up == 0.0)
         .await;
+    let (_, text) = relay.get("/metrics").await;
+    assert!(!text.contains("wzp_probe_rtt_seconds{"), "{text}");
+    assert!(!text.contains("wzp_probe_jitter_seconds{"), "{text}");
+    // Neither is connected: what is not sent is lost too.
     relay
-        .until("wzp_probe_reachable{target=\"nobody\"}", |up| up == 0.0)
+        .until("wzp_probe_loss_ratio{target=\"near\"}", |loss| loss > 0.5)
         .await;
+    assert_eq!(relay.metric("wzp_probe_loss_ratio{target=\"nobody\"}").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_has_never_answered_is_told_of_from_the_start() {
+    let relay = Server::start(&["--probe", "nobody=127.0.0.1:1"]).await;
+    let (_, text) = relay.get("/metrics").await;
+    assert!(
+        text.contains("\nwzp_probe_reachable{target=\"nobody\"} 0\n"),
+        "{text}"
+    );
 }
 
 /// What a downstream relay sends for a member of its own.
