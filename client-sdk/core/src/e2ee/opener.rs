@@ -16,6 +16,9 @@ use super::{
 
 /// How long a key is good after a newer one was used.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
+/// How long a key is good after a newer one was given to us, used or not: whoever left has it, and a talker who says
+/// nothing uses no newer one. Longer than any sender takes to hand out a generation before it begins to use it.
+pub(super) const SUPERSEDED: Duration = Duration::from_secs(30);
 const GENERATIONS: usize = 3;
 const RETIRED: usize = 8;
 
@@ -75,7 +78,7 @@ impl Opener {
             .find(|known| known.chain.generation == chain.generation)
         {
             Some(known) => agree(&known.chain, &chain)?,
-            None => self.insert(chain),
+            None => self.insert(now, chain),
         }
         self.alive_at = now;
         let [source, repair] = counters;
@@ -171,8 +174,13 @@ impl Opener {
 
     /// A packet of this generation authenticated: older ones have [`GRACE`] left.
     fn used(&mut self, now: Instant, at: usize) {
+        self.end_older(at, now + GRACE);
+    }
+
+    /// Whatever is older than the generation at `at` is good until `end` at the latest.
+    fn end_older(&mut self, at: usize, end: Instant) {
         for older in self.generations.iter_mut().skip(at + 1) {
-            older.until.get_or_insert(now + GRACE);
+            older.until = Some(older.until.map_or(end, |until| until.min(end)));
         }
     }
 
@@ -197,7 +205,7 @@ impl Opener {
         }
     }
 
-    fn insert(&mut self, chain: Chain) {
+    fn insert(&mut self, now: Instant, chain: Chain) {
         let byte = Epoch::new(chain.generation, 0);
         // Whatever shares the five bits is at least 32 generations away and only in the way.
         self.generations
@@ -216,6 +224,7 @@ impl Opener {
             },
         );
         self.generations.truncate(GENERATIONS);
+        self.end_older(0, now + SUPERSEDED);
     }
 
     fn expire(&mut self, now: Instant) {

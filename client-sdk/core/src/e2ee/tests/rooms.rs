@@ -166,6 +166,38 @@ fn an_old_key_is_good_for_ten_seconds_after_the_new_one() {
 }
 
 #[test]
+fn an_old_key_of_a_silent_talker_ends_as_well() {
+    let mut relay = Relay::new(17);
+    let members: Vec<_> = (0..3).map(|seed| relay.join(seed)).collect();
+    relay.run_ms(500);
+    relay.assert_all_hear_all();
+    let now = relay.now;
+    // What the third makes of its copy of the key, and the relay delivers for it.
+    let forged: Vec<_> = (90..93)
+        .map(|n| seal(&mut relay.client(members[0]).group, now, n * 960, b"forged"))
+        .collect();
+    relay.leave(members[2]);
+    relay.run_ms(20_000);
+    relay.deliver(members[1], Delivery::Media(members[0], forged[0].clone()));
+    assert!(
+        relay.heard(members[1], "forged"),
+        "a key that is handed out slowly is not in use yet"
+    );
+    relay.run_ms(12_000);
+    relay.client(members[1]).heard.clear();
+    for packet in &forged[1..] {
+        relay.deliver(members[1], Delivery::Media(members[0], packet.clone()));
+        assert_eq!(
+            relay.client(members[1]).errors.last(),
+            Some(&(members[0], OpenError::OldEpoch))
+        );
+        relay.run_ms(1_000);
+    }
+    assert!(!relay.heard(members[1], "forged"));
+    relay.assert_all_hear_all();
+}
+
+#[test]
 fn large_rooms_hand_out_keys_at_first_speech() {
     let mut relay = Relay::new(7);
     let size = EAGER_ROOM + 14;
