@@ -5,18 +5,15 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, TransportErrorCode};
 use tokio::{sync::mpsc, time::timeout};
 use wzp_identity::{EXPORTER_LABEL, Identity};
-use wzp_lane::{
-    Aead, Direction, LaneId, LaneNumbers, Opener, Sealer, Secret, alive::Alive, exporter_context,
-};
+use wzp_lane::{Aead, Direction, LaneId, LaneNumbers, Opener, Sealer, alive::Alive};
 use wzp_sdk_core::call::readable;
 use wzp_socket::{
     Address,
     client::{ReceivingLane, Socket},
     clock,
+    quic::lane_secret,
 };
 use wzp_wire::signal::{self, Hello, Kind, LaneAccept, LaneIdBytes, LaneOffer, Role, SignalMessage, Welcome};
-
-use zeroize::Zeroizing;
 
 use crate::{CertificateHash, ConnectError, Trust, trust::Verifier};
 
@@ -25,6 +22,7 @@ const STEP: Duration = Duration::from_millis(2_400);
 /// Messages to the relay that may wait.
 const OUTBOX: usize = 256;
 const READ_BYTES: usize = 16_384;
+const NO_EXPORTER: ConnectError = ConnectError::Protocol("no exporter");
 
 /// What is known of the relay.
 #[derive(Debug, Clone)]
@@ -171,7 +169,7 @@ async fn greet(
     let mut exporter = [0; 32];
     connection
         .export_keying_material(&mut exporter, EXPORTER_LABEL, &[])
-        .map_err(|_| ConnectError::Protocol("no exporter"))?;
+        .map_err(|_| NO_EXPORTER)?;
     let hello = Hello {
         software: concat!("wzp-sdk/", env!("CARGO_PKG_VERSION")).to_owned(),
         identity_key: credentials.identity.public().to_bytes(),
@@ -229,7 +227,7 @@ impl HalfLane {
         let Some((&aead, number)) = Aead::supported().first().zip(LaneNumbers::default().take()) else {
             return Ok(None);
         };
-        let secret = lane_secret(connection, Direction::FromServer, number, aead)?;
+        let secret = lane_secret(connection, Direction::FromServer, number, aead).ok_or(NO_EXPORTER)?;
         let opener = Opener::new(secret, aead, socket.id_len());
         Ok(socket
             .open(opener, connection.remote_address())
@@ -257,7 +255,8 @@ impl HalfLane {
         else {
             return Err(ConnectError::Protocol("it granted a lane that was not offered"));
         };
-        let secret = lane_secret(connection, Direction::FromClient, self.number, self.aead)?;
+        let secret =
+            lane_secret(connection, Direction::FromClient, self.number, self.aead).ok_or(NO_EXPORTER)?;
         Ok(Lane {
             sealer: Sealer::new(secret, self.aead, id),
             receiving: self.receiving,
@@ -265,23 +264,6 @@ impl HalfLane {
             to: Address::new(connection.remote_address(), None),
         })
     }
-}
-
-fn lane_secret(
-    connection: &Connection,
-    direction: Direction,
-    number: u16,
-    aead: Aead,
-) -> Result<Secret, ConnectError> {
-    let mut secret = Zeroizing::new([0; 32]);
-    connection
-        .export_keying_material(
-            &mut *secret,
-            wzp_lane::EXPORTER_LABEL,
-            &exporter_context(direction, number, aead),
-        )
-        .map_err(|_| ConnectError::Protocol("no exporter"))?;
-    Ok(Secret::from(*secret))
 }
 
 /// The next message; `None` at the end of the stream, however it ended.

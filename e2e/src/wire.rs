@@ -6,7 +6,7 @@ use getrandom::{SysRng, rand_core::UnwrapErr};
 use quinn::{Connecting, Connection, ConnectionError, RecvStream, SendStream};
 use tokio::time::{Interval, MissedTickBehavior};
 use wzp_identity::{EXPORTER_LABEL, Identity, Phrase};
-use wzp_lane::{Aead, Direction, LaneId, Opener, Sealer, Secret, exporter_context};
+use wzp_lane::{Aead, Direction, LaneId, Opener, Sealer};
 use wzp_sdk::core::e2ee::{Group, OpenError};
 use wzp_socket::{
     Address,
@@ -98,7 +98,7 @@ impl Wire {
         let identity = Identity::from_phrase(&Phrase::generate(&mut UnwrapErr(SysRng)));
         let (mut send, mut recv) = soon("stream", connection.open_bi()).await.unwrap();
         let opener = Opener::new(
-            lane_secret(&connection, Direction::FromServer),
+            quic::lane_secret(&connection, Direction::FromServer, 0, AEAD).unwrap(),
             AEAD,
             socket.id_len(),
         );
@@ -113,7 +113,7 @@ impl Wire {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let lane = Lane {
             sealer: Sealer::new(
-                lane_secret(&connection, Direction::FromClient),
+                quic::lane_secret(&connection, Direction::FromClient, 0, AEAD).unwrap(),
                 AEAD,
                 LaneId::new(&accept.lane_id).unwrap(),
             ),
@@ -343,13 +343,4 @@ fn hello(connection: &Connection, identity: &Identity, receiving: &ReceivingLane
         }),
     };
     Kind::Hello(hello.into())
-}
-
-fn lane_secret(connection: &Connection, direction: Direction) -> Secret {
-    let mut secret = [0; 32];
-    let context = exporter_context(direction, 0, AEAD);
-    connection
-        .export_keying_material(&mut secret, wzp_lane::EXPORTER_LABEL, &context)
-        .unwrap();
-    Secret::from(secret)
 }

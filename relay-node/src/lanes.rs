@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use wzp_lane::{
-    Aead, Direction, EXPORTER_LABEL, LaneId, Opener, Sealer, Secret, exporter_context, path::Roaming,
+use wzp_lane::{Aead, Direction, LaneId, Opener, Sealer, Secret, path::Roaming};
+use wzp_socket::{
+    quic::lane_secret,
+    relay::{Lane, LaneTable},
 };
-use wzp_socket::relay::{Lane, LaneTable};
 use wzp_wire::signal::{Blob, LaneAccept, LaneOffer};
-use zeroize::Zeroizing;
 
 use crate::port::{OutLane, Port};
 
@@ -108,11 +108,5 @@ impl Offered {
 }
 
 fn secret(port: &Port, direction: Direction, number: u16, aead: Aead) -> Result<Secret, NoLane> {
-    let mut secret = Zeroizing::new([0; Secret::LEN]);
-    let context = exporter_context(direction, number, aead);
-    let exported = port
-        .connection
-        .export_keying_material(secret.as_mut(), EXPORTER_LABEL, &context);
-    exported.map_err(|_| NoLane::Closing)?;
-    Ok(Secret::from(*secret))
+    lane_secret(&port.connection, direction, number, aead).ok_or(NoLane::Closing)
 }

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use hkdf::Hkdf;
 use quinn::{
-    AckFrequencyConfig, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, TransportConfig,
-    VarInt,
+    AckFrequencyConfig, Connection, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout,
+    TransportConfig, VarInt,
 };
 use quinn_proto::InvalidCid;
 use quinn_proto::crypto::{CryptoError, HmacKey};
 use sha2::Sha256;
 use wzp_lane::ids::{Kind, Layout};
+use wzp_lane::{Aead, Direction, EXPORTER_LABEL, Secret, exporter_context};
+use zeroize::Zeroizing;
 
 pub use trust::client_config;
 
@@ -106,6 +108,16 @@ pub fn transport_config(role: Role) -> TransportConfig {
         .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
         .datagram_send_buffer_size(DATAGRAM_BUFFER);
     config
+}
+
+/// What protects one direction of a lane pair of `connection` (`docs/wire.md`); `None` when it exports no keys.
+pub fn lane_secret(connection: &Connection, direction: Direction, number: u16, aead: Aead) -> Option<Secret> {
+    let mut secret = Zeroizing::new([0; Secret::LEN]);
+    let context = exporter_context(direction, number, aead);
+    connection
+        .export_keying_material(secret.as_mut(), EXPORTER_LABEL, &context)
+        .ok()?;
+    Some(Secret::from(*secret))
 }
 
 /// Connection ids that end with a keyed check of everything before it.

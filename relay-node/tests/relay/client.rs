@@ -11,7 +11,7 @@ use tokio::time;
 use wzp_identity::{
     EXPORTER_LABEL, GrantClaims, GrantRole, Identity, Phrase, RoomScope, Validity, shared_secret_issuer,
 };
-use wzp_lane::{Aead, Direction, LaneId, Opener, Sealer, Secret, exporter_context};
+use wzp_lane::{Aead, Direction, LaneId, Opener, Sealer, Secret};
 use wzp_socket::{
     Address,
     client::{self, Incoming, ReceivingLane, Socket},
@@ -423,12 +423,7 @@ pub(crate) fn grant(secret: &str, who: &Identity, options: &Options) -> String {
 }
 
 fn secret(connection: &Connection, direction: Direction) -> Secret {
-    let mut secret = [0; Secret::LEN];
-    let context = exporter_context(direction, 0, Aead::ChaCha20Poly1305);
-    connection
-        .export_keying_material(&mut secret, wzp_lane::EXPORTER_LABEL, &context)
-        .unwrap();
-    Secret::from(secret)
+    quic::lane_secret(connection, direction, 0, Aead::ChaCha20Poly1305).unwrap()
 }
 
 fn open_lane(socket: &Socket, connection: &Connection) -> ReceivingLane {

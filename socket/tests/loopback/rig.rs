@@ -9,8 +9,10 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio::sync::mpsc;
 use wzp_lane::ids::Layout;
-use wzp_lane::{Aead, Direction, EXPORTER_LABEL, LaneId, Opener, Sealer, Secret, exporter_context};
-use wzp_socket::quic::{EndpointSecret, Role, endpoint_config, endpoint_config_with, transport_config};
+use wzp_lane::{Aead, Direction, LaneId, Opener, Sealer, Secret};
+use wzp_socket::quic::{
+    EndpointSecret, Role, endpoint_config, endpoint_config_with, lane_secret, transport_config,
+};
 use wzp_socket::relay::{self, Arrival, Entry, Handler, LaneTable, Running};
 use wzp_socket::send::SendBatch;
 use wzp_socket::{Address, Outgoing, client};
@@ -217,12 +219,7 @@ async fn serve(connection: &quinn::Connection, table: &Arc<LaneTable<Back>>) {
 }
 
 pub(crate) fn secret(connection: &quinn::Connection, direction: Direction) -> Secret {
-    let mut secret = [0; 32];
-    let context = exporter_context(direction, 0, AEAD);
-    connection
-        .export_keying_material(&mut secret, EXPORTER_LABEL, &context)
-        .unwrap();
-    Secret::from(secret)
+    lane_secret(connection, direction, 0, AEAD).unwrap()
 }
 
 /// A client's socket.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use wzp_identity::{EXPORTER_LABEL, Identity, Phrase};
-use wzp_lane::{Aead, Direction, LaneId, Opener, Sealer, Secret, exporter_context};
+use wzp_lane::{Aead, Direction, LaneId, Opener, Sealer};
 use wzp_socket::quic;
 use wzp_wire::SenderId;
 use wzp_wire::signal::{self, Blob, Decoder, Hello, Kind, LaneAccept, LaneOffer, Role, Welcome, proto};
@@ -15,6 +15,7 @@ use super::Carrier;
 
 /// Bytes of the lane ids on which members receive.
 pub(super) const LANE_ID_BYTES: usize = 2;
+const NO_KEYS: &str = "the connection exports no keys";
 
 /// One member of one room.
 pub(super) struct Member {
@@ -137,7 +138,8 @@ fn hello(connection: &Connection, number: u32, carrier: Carrier) -> anyhow::Resu
     seed[..4].copy_from_slice(&number.to_be_bytes());
     let identity = Identity::from_phrase(&Phrase::from_seed(&seed));
     let mut exporter = [0; 32];
-    export(connection, EXPORTER_LABEL, &[], &mut exporter)?;
+    let exported = connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &[]);
+    anyhow::ensure!(exported.is_ok(), NO_KEYS);
     let lane_id = Blob::new(vec![0x80, 1]).context("naming a lane")?;
     let offer = LaneOffer {
         number: 0,
@@ -158,20 +160,9 @@ fn hello(connection: &Connection, number: u32, carrier: Carrier) -> anyhow::Resu
 fn ends(connection: &Connection, accept: &LaneAccept) -> anyhow::Result<Ends> {
     let aead = Aead::from_code(accept.aead).context("the relay chose no AEAD we know")?;
     let id = LaneId::new(&accept.lane_id).context("the relay's lane id is out of its range")?;
-    let secret = |direction| -> anyhow::Result<Secret> {
-        let mut secret = [0; Secret::LEN];
-        let context = exporter_context(direction, 0, aead);
-        export(connection, wzp_lane::EXPORTER_LABEL, &context, &mut secret)?;
-        Ok(Secret::from(secret))
-    };
+    let secret = |direction| quic::lane_secret(connection, direction, 0, aead).context(NO_KEYS);
     Ok(Ends {
         sealer: Sealer::new(secret(Direction::FromClient)?, aead, id),
         opener: Opener::new(secret(Direction::FromServer)?, aead, LANE_ID_BYTES),
     })
-}
-
-fn export(connection: &Connection, label: &[u8], context: &[u8], out: &mut [u8]) -> anyhow::Result<()> {
-    connection
-        .export_keying_material(out, label, context)
-        .map_err(|_| anyhow::anyhow!("the connection exports no keys"))
 }
