@@ -85,7 +85,7 @@ impl Builder {
         self
     }
 
-    /// A grant that somebody else issued for this identity.
+    /// A grant that somebody else issued for this identity. A [`secret`](Self::secret) is used instead of it.
     #[must_use]
     pub fn grant(mut self, grant: impl Into<String>) -> Self {
         self.grant = grant.into();

@@ -51,9 +51,15 @@ pub(crate) async fn run(
     };
     let mut end = session.run(sound.time, report, stop, alarm, |_, _| Go::On).await;
     if let End::SourceEnded = end {
-        end = session
-            .run(Some(LINGER), report, stop, pending(), |_, _| Go::On)
-            .await;
+        end = match sound.source {
+            // It has no end of its own.
+            Source::Devices { .. } => End::Broken(Failure::failed("the microphone is gone")),
+            _ => {
+                session
+                    .run(Some(LINGER), report, stop, pending(), |_, _| Go::On)
+                    .await
+            }
+        };
     }
     session.close(report).await;
     match (end, recording.as_ref().and_then(Recording::failure)) {
