@@ -3,7 +3,9 @@
 //! Names are those of the metric set. Nothing here carries a room, member, address or token as a label.
 
 mod hot;
+mod probes;
 mod process;
+mod quality;
 mod text;
 
 pub(crate) use text::CONTENT_TYPE;
@@ -17,12 +19,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use wzp_relay_core::{
-    admission,
-    lifecycle::Lifecycle,
-    probe::{Probe, Standing},
-    stats,
-};
+use wzp_relay_core::{admission, lifecycle::Lifecycle, probe::Probe, stats};
 use wzp_wire::signal::{Reason, Role, proto::QualityReport};
 
 use crate::{
@@ -32,6 +29,8 @@ use crate::{
     session,
     upstream::Upstream,
 };
+use probes::Probes;
+use quality::Quality;
 
 type Label = [(&'static str, String); 1];
 type Ratio = Gauge<f64, AtomicU64>;
@@ -40,9 +39,6 @@ const SECONDS: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 ];
 const LONG_SECONDS: [f64; 9] = [1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0];
-const RATIOS: [f64; 10] = [0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0];
-const MOS: [f64; 8] = [1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.25, 4.5];
-const GAPS: [f64; 8] = [0.02, 0.04, 0.1, 0.2, 0.4, 1.0, 3.0, 10.0];
 
 /// Everything that is not counted by the packet loops, and the door to what is.
 pub(crate) struct Metrics {
@@ -95,28 +91,6 @@ impl Rtts {
         self.0
             .observe(u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX), 1);
     }
-}
-
-/// What members report of what they hear.
-struct Quality {
-    loss: Family<Label, Histogram, fn() -> Histogram>,
-    late: Histogram,
-    concealed: Histogram,
-    jitter: Histogram,
-    mos: Histogram,
-    gap: Family<Label, Histogram, fn() -> Histogram>,
-    fec_recovered: Counter,
-    fec_unrecovered: Counter,
-    key_mismatch: Counter,
-}
-
-/// The ways to other relays.
-#[derive(Default)]
-struct Probes {
-    rtt: Family<Label, Ratio>,
-    jitter: Family<Label, Ratio>,
-    loss: Family<Label, Ratio>,
-    reachable: Family<Label, Gauge>,
 }
 
 fn label(name: &'static str, value: &str) -> Label {
@@ -391,152 +365,5 @@ impl Session<'_> {
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         self.open.dec();
-    }
-}
-
-impl Quality {
-    fn new() -> Self {
-        Self {
-            loss: Family::new_with_constructor(|| Histogram::new(RATIOS)),
-            late: Histogram::new(RATIOS),
-            concealed: Histogram::new(RATIOS),
-            jitter: Histogram::new(SECONDS),
-            mos: Histogram::new(MOS),
-            gap: Family::new_with_constructor(|| Histogram::new(GAPS)),
-            fec_recovered: Counter::default(),
-            fec_unrecovered: Counter::default(),
-            key_mismatch: Counter::default(),
-        }
-    }
-
-    fn register(&self, r: &mut Registry) {
-        r.register(
-            "wzp_client_loss_ratio",
-            "Packets lost on the way to a member, as it reports",
-            self.loss.clone(),
-        );
-        r.register(
-            "wzp_client_late_ratio",
-            "Packets that came too late to be played, as reported",
-            self.late.clone(),
-        );
-        r.register(
-            "wzp_client_concealed_ratio",
-            "Playing time that was concealed, as reported",
-            self.concealed.clone(),
-        );
-        r.register(
-            "wzp_client_jitter_seconds",
-            "Jitter of arrival, as reported",
-            self.jitter.clone(),
-        );
-        r.register(
-            "wzp_mos_estimate",
-            "Estimated mean opinion score of what is heard, as reported",
-            self.mos.clone(),
-        );
-        r.register(
-            "wzp_media_gap_seconds",
-            "Longest gap since the report before",
-            self.gap.clone(),
-        );
-        r.register(
-            "wzp_fec_recovered",
-            "Packets recovered by repair packets, as reported",
-            self.fec_recovered.clone(),
-        );
-        r.register(
-            "wzp_fec_unrecovered",
-            "Packets lost in spite of repair, as reported",
-            self.fec_unrecovered.clone(),
-        );
-        r.register(
-            "wzp_key_mismatch",
-            "Packets for which a member lacked the key, as reported",
-            self.key_mismatch.clone(),
-        );
-    }
-
-    fn observe(&self, report: &QualityReport) {
-        let QualityReport {
-            loss_permille,
-            late_permille,
-            concealed_permille,
-            jitter_ms,
-            // Measured by our own PINGs.
-            rtt_ms: _,
-            mos_centi,
-            fec_recovered,
-            fec_unrecovered,
-            key_mismatch,
-            longest_gap_ms,
-        } = *report;
-        let ratio = |permille: u32| f64::from(permille.min(1_000)) / 1_000.0;
-        // Who heard nothing has no estimate, and zeros that would count as a good link.
-        if (100..=500).contains(&mos_centi) {
-            self.mos.observe(f64::from(mos_centi) / 100.0);
-            self.loss
-                .get_or_create(&label("dir", "down"))
-                .observe(ratio(loss_permille));
-            self.late.observe(ratio(late_permille));
-            self.concealed.observe(ratio(concealed_permille));
-            self.jitter.observe(f64::from(jitter_ms.min(60_000)) / 1_000.0);
-        }
-        if longest_gap_ms > 0 {
-            let gap = f64::from(longest_gap_ms.min(600_000)) / 1_000.0;
-            self.gap.get_or_create(&label("cause", "network")).observe(gap);
-        }
-        // A report says at most what ten seconds of a large room can hold, whatever it claims.
-        let most = 100_000;
-        self.fec_recovered.inc_by(fec_recovered.min(most).into());
-        self.fec_unrecovered.inc_by(fec_unrecovered.min(most).into());
-        self.key_mismatch.inc_by(key_mismatch.min(most).into());
-    }
-}
-
-impl Probes {
-    fn register(&self, r: &mut Registry) {
-        r.register(
-            "wzp_probe_rtt_seconds",
-            "Smoothed round trip to a probed relay",
-            self.rtt.clone(),
-        );
-        r.register(
-            "wzp_probe_jitter_seconds",
-            "Smoothed change between round trips",
-            self.jitter.clone(),
-        );
-        r.register(
-            "wzp_probe_loss_ratio",
-            "Lost among the last 100 PINGs",
-            self.loss.clone(),
-        );
-        r.register(
-            "wzp_probe_reachable",
-            "1 while the probed relay answers PINGs",
-            self.reachable.clone(),
-        );
-    }
-
-    fn set(&self, target: &str, probe: &Probe) {
-        let label = label("target", target);
-        let estimate = probe.estimate();
-        if let Some(rtt) = estimate.rtt {
-            self.rtt.get_or_create(&label).set(rtt.as_secs_f64());
-            self.jitter
-                .get_or_create(&label)
-                .set(estimate.jitter.as_secs_f64());
-        } else {
-            // A number from before would look like a measurement.
-            self.rtt.remove(&label);
-            self.jitter.remove(&label);
-        }
-        if let Some(loss) = probe.loss() {
-            self.loss.get_or_create(&label).set(loss);
-        }
-        // Last, so that no scrape finds round trips of a target that is said to be unreachable.
-        self.reachable
-            .get_or_create(&label)
-            .set(i64::from(probe.standing() == Standing::Reachable));
     }
 }
