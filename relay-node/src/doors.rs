@@ -76,7 +76,7 @@ impl Door {
         }
         if validated || !incoming.may_retry() {
             relay.metrics.handshake("refused");
-            relay.metrics.refused(Reason::TooManyHandshakes);
+            relay.refused(Reason::TooManyHandshakes);
             incoming.refuse();
         } else if incoming.retry().is_ok() {
             relay.metrics.handshake("retry");

@@ -29,6 +29,22 @@ pub(crate) enum NoLane {
     Id,
 }
 
+impl NoLane {
+    /// Every value of the label `reason`.
+    pub(crate) const LABELS: [&str; 5] = ["aead", "number", "full", "closing", "id"];
+
+    /// The value of the label `reason`.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Aead => "aead",
+            Self::Number => "number",
+            Self::Full => "full",
+            Self::Closing => "closing",
+            Self::Id => "id",
+        }
+    }
+}
+
 /// The numbers used on one connection: each once, and rising.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers(Option<u16>);

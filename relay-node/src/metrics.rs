@@ -6,8 +6,10 @@ mod hot;
 mod probes;
 mod process;
 mod quality;
+mod shed;
 mod text;
 
+pub(crate) use process::packet_threads;
 pub(crate) use text::CONTENT_TYPE;
 
 use std::{
@@ -19,18 +21,20 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use wzp_relay_core::{admission, lifecycle::Lifecycle, probe::Probe, stats};
+use wzp_relay_core::{admission, lifecycle::Lifecycle, overload::Overload, probe::Probe, stats};
 use wzp_wire::signal::{Reason, Role, proto::QualityReport};
 
 use crate::{
-    config::Target,
+    config::{Forward, Target},
     doors::Door,
+    lanes::NoLane,
     relay::{Loops, Shared},
     session,
     upstream::Upstream,
 };
 use probes::Probes;
 use quality::Quality;
+use shed::Shedding;
 
 type Label = [(&'static str, String); 1];
 type Ratio = Gauge<f64, AtomicU64>;
@@ -51,6 +55,7 @@ pub(crate) struct Metrics {
     session_seconds: Histogram,
     session_ends: Family<Label, Counter>,
     refusals: Family<Label, Counter>,
+    no_lanes: Family<Label, Counter>,
     messages: Counter,
     peer_messages_lost: Counter,
     rooms: Gauge,
@@ -58,7 +63,8 @@ pub(crate) struct Metrics {
     lanes: Gauge,
     load: Family<Label, Ratio>,
     state: Family<Label, Gauge>,
-    overload: Gauge,
+    /// Of the packet threads, and of those for QUIC.
+    busy: [Ratio; 2],
     upstream: Gauge,
     upstream_waiting: Gauge,
     quality: Quality,
@@ -98,7 +104,7 @@ fn label(name: &'static str, value: &str) -> Label {
 }
 
 impl Metrics {
-    pub(crate) fn new(probes: &[Target]) -> Self {
+    pub(crate) fn new(probes: &[Target], forward: Option<&Forward>, overload: &Arc<Overload>) -> Self {
         let mut registry = Registry::default();
         let rtts = Arc::<Rtts>::default();
         let hot = Arc::new(HotPath {
@@ -107,6 +113,7 @@ impl Metrics {
         });
         registry.register_collector(Box::new(Arc::clone(&hot)));
         registry.register_collector(Box::new(process::Process::new()));
+        registry.register_collector(Box::new(Shedding(Arc::clone(overload))));
         let mut metrics = Self {
             hot,
             rtts,
@@ -116,6 +123,7 @@ impl Metrics {
             session_seconds: Histogram::new(LONG_SECONDS),
             session_ends: Family::default(),
             refusals: Family::default(),
+            no_lanes: Family::default(),
             messages: Counter::default(),
             peer_messages_lost: Counter::default(),
             rooms: Gauge::default(),
@@ -123,7 +131,7 @@ impl Metrics {
             lanes: Gauge::default(),
             load: Family::default(),
             state: Family::default(),
-            overload: Gauge::default(),
+            busy: Default::default(),
             upstream: Gauge::default(),
             upstream_waiting: Gauge::default(),
             quality: Quality::new(),
@@ -131,6 +139,9 @@ impl Metrics {
             registry,
         };
         metrics.register();
+        if forward.is_some() {
+            metrics.register_upstream();
+        }
         metrics.begin_at_zero();
         metrics.quality.register(&mut metrics.registry);
         if !probes.is_empty() {
@@ -175,6 +186,11 @@ impl Metrics {
             self.refusals.clone(),
         );
         r.register(
+            "wzp_relay_lanes_refused",
+            "Offers of a lane that came to nothing, by why",
+            self.no_lanes.clone(),
+        );
+        r.register(
             "wzp_relay_signal_messages",
             "Signalling messages received in sessions",
             self.messages.clone(),
@@ -205,11 +221,15 @@ impl Metrics {
             "1 for the state the relay is in",
             self.state.clone(),
         );
-        r.register(
-            "wzp_relay_overload_level",
-            "How much is shed because the packet loops cannot keep up, 0 to 3",
-            self.overload.clone(),
-        );
+        let build = Family::<Label, Gauge>::default();
+        build
+            .get_or_create(&label("version", env!("CARGO_PKG_VERSION")))
+            .set(1);
+        r.register("wzp_build_info", "1; the version is the label", build);
+    }
+
+    fn register_upstream(&mut self) {
+        let r = &mut self.registry;
         r.register(
             "wzp_relay_upstream_connected",
             "1 while the upstream relay is connected",
@@ -220,11 +240,6 @@ impl Metrics {
             "Members whom the upstream relay has not been told of",
             self.upstream_waiting.clone(),
         );
-        let build = Family::<Label, Gauge>::default();
-        build
-            .get_or_create(&label("version", env!("CARGO_PKG_VERSION")))
-            .set(1);
-        r.register("wzp_build_info", "1; the version is the label", build);
     }
 
     /// A series that is not there cannot be told from one that does not move.
@@ -242,6 +257,9 @@ impl Metrics {
             let _ = self
                 .refusals
                 .get_or_create(&label("reason", &admission::label(reason)));
+        }
+        for reason in NoLane::LABELS {
+            let _ = self.no_lanes.get_or_create(&label("reason", reason));
         }
         let _ = self.quality.loss.get_or_create(&label("dir", "down"));
         let _ = self.quality.gap.get_or_create(&label("cause", "network"));
@@ -280,6 +298,17 @@ impl Metrics {
         self.refusals
             .get_or_create(&label("reason", &admission::label(reason)))
             .inc();
+    }
+
+    pub(crate) fn no_lane(&self, why: NoLane) {
+        self.no_lanes.get_or_create(&label("reason", why.label())).inc();
+    }
+
+    /// The busiest packet thread, and the QUIC threads together: parts of the time they had.
+    pub(crate) fn busy(&self, io: f64, quic: f64) {
+        let [of_io, of_quic] = &self.busy;
+        of_io.set(io);
+        of_quic.set(quic);
     }
 
     pub(crate) fn message(&self) {
@@ -322,12 +351,18 @@ impl Metrics {
         self.rooms.set(gauge(occupancy.rooms));
         self.members.set(gauge(occupancy.members));
         self.lanes.set(gauge(lanes));
-        self.overload.set(relay.overload.shed().level().into());
         let waiting = relay.upstream.as_ref().map_or(0, Upstream::waiting);
         self.upstream_waiting.set(gauge(waiting));
         let lane_load = lanes as f64 / relay.max_lanes.max(1) as f64;
         let room_load = occupancy.rooms as f64 / relay.max_rooms.max(1) as f64;
-        let loads = [("conns", connections), ("lanes", lane_load), ("rooms", room_load)];
+        let [io, quic] = &self.busy;
+        let loads = [
+            ("conns", connections),
+            ("lanes", lane_load),
+            ("rooms", room_load),
+            ("io", io.get()),
+            ("quic", quic.get()),
+        ];
         let most = loads.iter().map(|&(_, load)| load).fold(0.0, f64::max);
         for (resource, load) in loads.into_iter().chain([("max", most)]) {
             self.load.get_or_create(&label("resource", resource)).set(load);

@@ -36,12 +36,14 @@ use crate::{
     hall::Hall,
     http,
     lanes::Lanes,
+    load,
     media::Media,
     metrics::Metrics,
     outbound::Caller,
     port::Port,
     probes,
     random::{SystemRng, random},
+    refusals::Complaints,
     session, signals, tls,
     upstream::Upstream,
 };
@@ -75,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) overload: Arc<Overload>,
     /// For handshakes that end in a refusal.
     pub(crate) refusals: Semaphore,
+    /// What the log was told of them.
+    pub(crate) complaints: Complaints,
     beside: Vec<Beside>,
     gate: Mutex<Gate>,
     lifecycle: watch::Sender<Lifecycle>,
@@ -152,8 +156,8 @@ impl Relay {
             forward: forward.clone(),
             metrics: http.as_ref().and_then(|http| http.local_addr().ok()),
         };
-        let metrics = Arc::new(Metrics::new(&probes));
         let overload = Arc::new(Overload::new(limits.overload));
+        let metrics = Arc::new(Metrics::new(&probes, forward.as_ref(), &overload));
         let beside = (0..BESIDE).map(|_| {
             let counters = metrics.counters();
             Beside::new(
@@ -179,6 +183,7 @@ impl Relay {
             upstream: forward.map(Upstream::new),
             overload: Arc::clone(&overload),
             refusals: Semaphore::new(limits.polite_refusals),
+            complaints: Complaints::default(),
             beside: beside.collect(),
             gate: Mutex::new(Gate::new(&limits)),
             lifecycle: watch::Sender::new(Lifecycle::Serving),
@@ -240,6 +245,7 @@ impl Relay {
         }
         let hall = Arc::clone(&shared);
         tasks.spawn(async move { hall.hall.publish().await });
+        tasks.spawn(load::watch(Arc::clone(&shared)));
         if let Some(listener) = http {
             tasks.spawn(http::serve(listener, Arc::clone(&shared), doors.clone()));
         }

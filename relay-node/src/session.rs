@@ -165,13 +165,13 @@ async fn receive(relay: &Arc<Shared>, door: &Door, incoming: Incoming) -> Option
             });
         }
         Ok(Err(refused)) => {
-            relay.metrics.refused(refused.refusal.reason);
+            relay.refused(refused.refusal.reason);
             debug!(reason = %admission::label(refused.refusal.reason), text = %refused.refusal.text, "refused");
             refused.tell(&connection).await;
         }
         Err(_) => {
             let refusal = Refusal::new(Reason::Timeout, "no good Hello within the time for it");
-            relay.metrics.refused(refusal.reason);
+            relay.refused(refusal.reason);
             connection.close(code(refusal.reason), refusal.text.as_bytes());
         }
     }
@@ -187,7 +187,7 @@ async fn turn_away(relay: &Shared, incoming: Incoming, refusal: &Refusal, deadli
         }
         return;
     }
-    relay.metrics.refused(refusal.reason);
+    relay.refused(refusal.reason);
     relay.metrics.handshake("refused");
     let Ok(_polite) = relay.refusals.try_acquire() else {
         return incoming.refuse();
@@ -292,7 +292,7 @@ impl Signals {
                 Some(accept)
             }
             Err(error) => {
-                debug!(%error, "no lane");
+                self.relay.no_lane(error);
                 None
             }
         }
@@ -364,12 +364,11 @@ async fn finish(relay: &Shared, connection: &Connection, writer: Writer, end: En
     let refusal = match end {
         End::Left | End::Idle | End::Broken(_) => return,
         End::SlowReader => {
-            relay.metrics.refused(Reason::Overloaded);
             return connection.close(code(Reason::Overloaded), b"signalling was not read");
         }
         End::Shutdown => Refusal::new(Reason::ShuttingDown, "the relay stops"),
         End::Refused(refusal) => {
-            relay.metrics.refused(refusal.reason);
+            relay.refused(refusal.reason);
             refusal
         }
     };

@@ -288,6 +288,6 @@ fn enter(relay: &Shared, port: &Arc<Port>, room: &RoomName, member: &TrunkMember
         preferred: Some(member.sender),
     };
     if let Err(error) = relay.hall.trunk_join(port, member.handle, &newcomer) {
-        relay.metrics.refused(Refusal::from(error).reason);
+        relay.refused(Refusal::from(error).reason);
     }
 }

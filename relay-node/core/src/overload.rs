@@ -125,8 +125,12 @@ pub struct Overload {
     config: Config,
     /// `level 8 ‖ time 56`: when the level last rose, was kept up by a sign, or fell, in microseconds.
     word: AtomicU64,
+    /// How often the level became each of them.
+    changes: [AtomicU64; LEVELS],
 }
 
+/// 0 (nothing is shed) to 3.
+pub const LEVELS: usize = 4;
 const TIME_BITS: u32 = 56;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 
@@ -136,12 +140,18 @@ impl Overload {
         Self {
             config,
             word: AtomicU64::new(0),
+            changes: Default::default(),
         }
     }
 
     /// How much to shed now.
     pub fn shed(&self) -> Shed {
         unpack(self.word.load(Relaxed)).0
+    }
+
+    /// How often the level has changed to 0, 1, 2 and 3.
+    pub fn changes(&self) -> [u64; LEVELS] {
+        self.changes.each_ref().map(|count| count.load(Relaxed))
     }
 
     /// When somebody who is refused now may try again.
@@ -169,10 +179,17 @@ impl Overload {
     /// A lost race is another loop's change at the same moment: as good as ours.
     fn update(&self, change: impl Fn(Shed, Instant) -> Option<(Shed, Instant)>) {
         let old = self.word.load(Relaxed);
-        let (shed, at) = unpack(old);
-        if let Some((shed, at)) = change(shed, at) {
-            let new = u64::from(shed.0) << TIME_BITS | at.as_micros() & TIME_MASK;
-            let _ = self.word.compare_exchange(old, new, Relaxed, Relaxed);
+        let (before, at) = unpack(old);
+        let Some((shed, at)) = change(before, at) else {
+            return;
+        };
+        let new = u64::from(shed.0) << TIME_BITS | at.as_micros() & TIME_MASK;
+        let is_ours = self.word.compare_exchange(old, new, Relaxed, Relaxed).is_ok();
+        if let Some(count) = self.changes.get(usize::from(shed.0))
+            && is_ours
+            && shed != before
+        {
+            count.fetch_add(1, Relaxed);
         }
     }
 }
@@ -238,6 +255,8 @@ mod tests {
         assert_eq!(quiet(&mut watch, &shared, 17_100), 1);
         assert_eq!(quiet(&mut watch, &shared, 22_100), 0);
         assert_eq!(quiet(&mut watch, &shared, 99_000), 0);
+        // What kept a level up is no change.
+        assert_eq!(shared.changes(), [1, 3, 3, 1]);
     }
 
     #[test]

@@ -156,7 +156,7 @@ fn beside(encoder: &mut DescriptorEncoder<'_>, sum: &Sum<'_>, sockets: &Sockets<
     )
 }
 
-fn counters(
+pub(super) fn counters(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,

@@ -1,6 +1,6 @@
 //! What Prometheus wants to know of every process, from `/proc/self`.
 
-use std::{fmt, fs};
+use std::{collections::BTreeMap, fmt, fs, path::Path};
 
 use prometheus_client::{
     collector::Collector,
@@ -10,7 +10,6 @@ use prometheus_client::{
 
 /// `_SC_CLK_TCK` of Linux on every architecture of today.
 const TICKS_PER_SECOND: f64 = 100.0;
-const PAGE_BYTES: u64 = 4_096;
 
 /// Read at each scrape.
 #[derive(Debug)]
@@ -63,23 +62,56 @@ impl Collector for Process {
 }
 
 fn cpu_seconds() -> Option<f64> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    times("/proc/self/stat").map(|(_, seconds)| seconds)
+}
+
+/// CPU seconds of each thread that moves packets, by thread id.
+pub(crate) fn packet_threads() -> BTreeMap<u32, f64> {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let times = threads.filter_map(|thread| {
+        let id = thread.file_name().to_str()?.parse().ok()?;
+        let (name, seconds) = times(thread.path().join("stat"))?;
+        name.starts_with("io-").then_some((id, seconds))
+    });
+    times.collect()
+}
+
+/// Name and CPU seconds of a process or thread.
+fn times(stat: impl AsRef<Path>) -> Option<(String, f64)> {
+    let stat = fs::read_to_string(stat).ok()?;
     // The name in brackets may hold spaces; what follows it does not.
-    let (_, behind) = stat.rsplit_once(") ")?;
+    let (name, behind) = stat.rsplit_once(") ")?;
+    let (_, name) = name.split_once('(')?;
     let mut fields = behind.split(' ').skip(11);
     let user: f64 = fields.next()?.parse().ok()?;
     let system: f64 = fields.next()?.parse().ok()?;
-    Some((user + system) / TICKS_PER_SECOND)
+    Some((name.to_owned(), (user + system) / TICKS_PER_SECOND))
 }
 
 fn resident_bytes() -> Option<f64> {
-    let statm = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    Some((pages * PAGE_BYTES) as f64)
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    resident(&status)
+}
+
+/// In KiB, whatever the size of a page.
+fn resident(status: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: f64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1_024.0)
 }
 
 fn max_fds() -> Option<f64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
     line.split_whitespace().nth(3)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn resident_memory_is_what_the_system_says_whatever_the_size_of_a_page() {
+        let status = "Name:\twzp-relay\nVmHWM:\t   99999 kB\nVmRSS:\t   12345 kB\nThreads:\t3\n";
+        assert_eq!(super::resident(status), Some(12_345.0 * 1_024.0));
+        assert!(super::resident_bytes().is_some_and(|bytes| bytes > 100_000.0));
+    }
 }

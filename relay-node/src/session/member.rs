@@ -177,7 +177,7 @@ impl Member {
     }
 
     fn refuse(&self, request: u32, refusal: &Refusal) {
-        self.relay.metrics.refused(refusal.reason);
+        self.relay.refused(refusal.reason);
         let frame: Bytes = frames::refused(request, refusal);
         self.port.outbox.push(frame);
     }

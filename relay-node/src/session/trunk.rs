@@ -43,7 +43,7 @@ impl Trunk {
             Kind::TrunkJoin(join) => {
                 let join = TrunkJoin::try_from(join)?;
                 if let Err(refusal) = self.join(&join) {
-                    self.relay.metrics.refused(refusal.reason);
+                    self.relay.refused(refusal.reason);
                     self.port
                         .outbox
                         .push(frames::trunk_refused(join.handle, &refusal));

@@ -230,6 +230,8 @@ async fn a_member_that_never_reads_is_cut_off_and_nobody_waits_for_it() {
             n == 1.0
         })
         .await;
+    let refused = "wzp_relay_refusals_total{reason=\"overloaded\"}";
+    assert_eq!(relay.metric(refused).await, 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

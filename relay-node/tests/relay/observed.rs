@@ -39,7 +39,8 @@ async fn no_metric_names_a_room_a_member_or_an_address() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_metric_is_documented_and_nothing_else_is() {
     let target = Server::start(&[]).await;
-    let relay = Server::start(&["--probe", &format!("a={}", target.address)]).await;
+    let address = target.address.to_string();
+    let relay = Server::start(&["--probe", &format!("a={address}"), "--forward", &address]).await;
     relay
         .until("wzp_probe_rtt_seconds{target=\"a\"}", |rtt| rtt > 0.0)
         .await;
@@ -60,6 +61,40 @@ async fn every_metric_is_documented_and_nothing_else_is() {
     for name in documented.iter().filter(is_name) {
         assert!(exported.contains(name), "{name} is documented and not exported");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_relay_does_not_do_has_no_series() {
+    let (_, text) = Server::start(&[]).await.get("/metrics").await;
+    for name in ["wzp_relay_upstream", "wzp_probe"] {
+        assert!(!text.contains(name), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_without_a_lane_is_counted_and_so_is_a_refused_offer() {
+    let relay = Server::start(&["--max-lanes", "1"]).await;
+    let _first = Client::start(relay.address).await;
+    let full = "wzp_relay_lanes_refused_total{reason=\"full\"}";
+    assert_eq!(relay.metric(full).await, 0.0);
+    let mut second = Client::start(relay.address).await;
+    assert_eq!(relay.metric(full).await, 1.0);
+    second
+        .send(Kind::LaneOffer(proto::LaneOffer {
+            number: 1,
+            lane_id: vec![1; 8],
+            aeads: vec![0xffff],
+        }))
+        .await;
+    relay
+        .until("wzp_relay_lanes_refused_total{reason=\"aead\"}", |n| n == 1.0)
+        .await;
+    assert_eq!(
+        relay
+            .metric("wzp_relay_refusals_total{reason=\"overloaded\"}")
+            .await,
+        0.0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -103,5 +103,8 @@ async fn newcomers_are_taken_again_when_it_has_passed() {
     relay
         .until("wzp_relay_overload_level", |level| level == 0.0)
         .await;
+    let changes = |level| format!("wzp_relay_overload_changes_total{{level=\"{level}\"}}");
+    assert!(relay.metric(&changes(1)).await + relay.metric(&changes(2)).await >= 1.0);
+    assert!(relay.metric(&changes(0)).await >= 1.0);
     client.join("room").await;
 }

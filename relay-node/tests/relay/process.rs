@@ -273,6 +273,37 @@ async fn a_probed_relay_that_is_killed_looks_dead_within_seconds_and_the_log_say
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_that_refuses_is_logged_once_a_minute() {
+    let mut child = command(&["--listen", "127.0.0.1:0", "--max-rooms", "1"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let listening = lines.next().unwrap();
+    let (_, address) = listening.split_once("address=").unwrap();
+    let relay = Process {
+        child,
+        address: address.split(' ').next().unwrap().parse().unwrap(),
+        banner: String::new(),
+    };
+    let mut first = Client::start(relay.address).await;
+    first.join("room").await;
+    let mut second = Client::start(relay.address).await;
+    for _ in 0..3 {
+        assert_eq!(second.join_as("another", false).await, Err(Reason::TooManyRooms));
+    }
+    relay.signal("TERM");
+    let said: Vec<String> = lines.filter(|line| line.contains("a limit refuses")).collect();
+    let [line] = &said[..] else { panic!("{said:?}") };
+    for part in ["WARN", "too_many_rooms", "--max-rooms"] {
+        assert!(line.contains(part), "{line}");
+    }
+}
+
 #[test]
 fn a_second_relay_on_the_same_port_says_so_and_ends() {
     let first = Process::start(&["--listen", "127.0.0.1:0"]);
