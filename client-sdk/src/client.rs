@@ -273,6 +273,12 @@ impl Client {
         &self.info
     }
 
+    /// Whether the connection to the relay is there. One that has ended does not come back: make another client. A relay
+    /// that was killed is missed only after half a minute ([`Event::RelaySilent`](crate::Event::RelaySilent) is sooner).
+    pub fn is_connected(&self) -> bool {
+        self.inner.connection.close_reason().is_none()
+    }
+
     /// Who we are.
     pub fn identity(&self) -> &Identity {
         &self.inner.identity
@@ -281,7 +287,7 @@ impl Client {
     /// Enters a room. One at a time. Cancel-safe: dropping it leaves the room again.
     ///
     /// # Errors
-    /// [`JoinError`], within 5 s.
+    /// [`JoinError`], within 5 s; at once when the connection to the relay has ended.
     pub async fn join(&self, options: JoinOptions) -> Result<Call, JoinError> {
         if self.inner.busy.swap(true, Ordering::AcqRel) {
             return Err(JoinError::Busy);

@@ -175,6 +175,7 @@ impl Thread {
                 Err(TryRecvError::Disconnected) => return Flow::End,
             };
             match command {
+                Command::Start(call) if self.link.is_lost() => call.end(EndReason::RelayLost),
                 Command::Start(mut call) => {
                     call.start(now, &mut self.link);
                     self.call = Some(call);

@@ -2,7 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use wzp_e2e::{PATIENCE, member::Guest, relay::Relay, tap::Tap};
+use wzp_e2e::{
+    PATIENCE,
+    member::{Guest, Member},
+    relay::Relay,
+    tap::Tap,
+    until_within,
+};
 use wzp_sdk::{EndReason, Event, JoinError, Preference, Reason};
 
 /// A relay that says nothing for 10 s is given up; the rest is for a busy machine.
@@ -135,6 +141,16 @@ async fn a_relay_that_is_stopped_says_goodbye_and_goes() {
         assert_eq!(reason, Reason::ShuttingDown);
         assert!(!text.is_empty());
     }
+    let Member { client, call, .. } = a;
+    drop(call);
+    until_within(PATIENCE, "the end of the connection", || {
+        (!client.is_connected()).then_some(())
+    })
+    .await;
+    let asked = Instant::now();
+    let again = Guest::saying(440.0).join_with(client).await;
+    assert!(matches!(again, Err(JoinError::RelayLost)), "{:?}", again.err());
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
 }
 
 /// How long a relay takes to go that cannot reach its member, after so many signals.

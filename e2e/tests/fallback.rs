@@ -8,7 +8,7 @@ use wzp_e2e::{
     relay::Relay,
     tap::{Tap, Way, is_lane},
 };
-use wzp_sdk::{Carrier, CarrierWhy};
+use wzp_sdk::{Carrier, CarrierWhy, Preference};
 
 /// A lane is given 1 s for its first answer; the rest is for a busy machine.
 const FALLS_BACK: Duration = Duration::from_secs(5);
@@ -73,4 +73,17 @@ async fn a_lane_that_falls_silent_in_a_call_gives_way() {
     assert_eq!(why, CarrierWhy::FellSilent);
     member.hears(700.0).await;
     other.hears(440.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_figures_name_the_carrier_that_was_asked_for() {
+    let relay = Relay::start(&[]);
+    let guest = Guest {
+        carrier: Preference::Quic,
+        ..Guest::default()
+    };
+    let member = guest.join(&relay).await;
+    let stats = member.call.stats();
+    assert_eq!(stats.carrier, Carrier::QuicDatagram);
+    assert!(stats.rtt.is_some());
 }

@@ -199,6 +199,8 @@ impl ActiveCall {
             match event {
                 core::Event::Joined { sender, members } => match self.admission.take() {
                     Some(admission) => {
+                        // Whoever is told that it is in the room may look at the figures at once.
+                        self.publish(link);
                         let _ = admission.send(Ok((sender, members)));
                     }
                     None => self.tell(Event::Rejoined { sender, members }),

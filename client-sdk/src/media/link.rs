@@ -297,9 +297,15 @@ impl Link {
         }
     }
 
+    /// Signalling or all of QUIC has ended, and with it everything.
     pub(super) fn handle_lost(&mut self) {
         self.lost = true;
         self.lane = None;
+        self.connection.close(0_u32.into(), b"");
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
     }
 
     pub(super) fn carrier(&self) -> (Carrier, Why) {
