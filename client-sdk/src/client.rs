@@ -64,7 +64,7 @@ impl Builder {
         self
     }
 
-    /// The relay, as `host:port`.
+    /// The relay, as `host:port`. Of a host with several addresses, the first that answers is taken.
     #[must_use]
     pub fn relay(mut self, relay: impl Into<String>) -> Self {
         self.relay = Some(relay.into());

@@ -37,7 +37,7 @@ pub enum ConnectError {
     #[error("no relay was named")]
     NoRelay,
     /// Nobody answered.
-    #[error("relay {relay} does not answer, tried for {} s: is it running, and does UDP get there?", after.as_secs())]
+    #[error("relay {relay} does not answer, tried for {:.0} s: is it running, and does UDP get there?", after.as_secs_f64())]
     Unreachable {
         /// What was given.
         relay: String,

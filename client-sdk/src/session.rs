@@ -1,9 +1,14 @@
 //! One connection to a relay: the handshake, who we are, the lane, and the two ends of signalling.
 
+mod dial;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, TransportErrorCode};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout, timeout_at},
+};
 use wzp_identity::{EXPORTER_LABEL, Identity};
 use wzp_lane::{Aead, Direction, LaneId, LaneNumbers, Opener, Sealer, alive::Alive};
 use wzp_sdk_core::call::readable;
@@ -15,10 +20,13 @@ use wzp_socket::{
 };
 use wzp_wire::signal::{self, Hello, Kind, LaneAccept, LaneIdBytes, LaneOffer, Role, SignalMessage, Welcome};
 
-use crate::{CertificateHash, ConnectError, Trust, trust::Verifier};
+use self::dial::Dialled;
+use crate::{CertificateHash, ConnectError, Trust};
 
-/// How long each step of the way to a relay may take; two of them stay below the 5 s in which a user is told.
-const STEP: Duration = Duration::from_millis(2_400);
+/// How long the whole way to a relay may take, from its name to its welcome: a user is told within 5 s.
+const DEADLINE: Duration = Duration::from_millis(4_900);
+/// How long the relay may take to acknowledge what it was told last.
+const LAST_WORDS: Duration = Duration::from_millis(2_400);
 /// Messages to the relay that may wait.
 const OUTBOX: usize = 256;
 const READ_BYTES: usize = 16_384;
@@ -74,20 +82,24 @@ pub(crate) async fn connect(
     relay: &str,
     credentials: Credentials<'_>,
 ) -> Result<Session, ConnectError> {
-    let address = resolve(relay).await?;
+    let deadline = Instant::now() + DEADLINE;
+    let addresses = dial::resolve(relay, deadline).await?;
     let expected = credentials.trust.expected(relay)?;
-    let verifier = Verifier::new(expected);
-    let connection = dial(socket, relay, address, &verifier, credentials.trust).await?;
-    let seen = verifier.seen().ok_or(ConnectError::Protocol("no certificate"))?;
+    let dialled = dial::dial(socket, relay, addresses, expected, credentials.trust, deadline).await?;
+    let Dialled {
+        connection,
+        address,
+        seen,
+    } = dialled;
     let first_visit = expected.is_none();
     if first_visit {
         credentials.trust.remember(relay, seen)?;
     }
 
     let greeting = greet(socket, &connection, credentials);
-    let greeted = timeout(STEP, greeting)
+    let greeted = timeout_at(deadline, greeting)
         .await
-        .map_err(|_| unreachable(relay, STEP * 2))?;
+        .map_err(|_| unreachable(relay, DEADLINE))?;
     let (welcome, lane, send, recv, decoder) = greeted.map_err(|error| match error {
         ConnectError::Quic { source, .. } => closed(relay, source),
         other => other,
@@ -109,48 +121,6 @@ pub(crate) async fn connect(
         recv,
         decoder,
     })
-}
-
-async fn resolve(relay: &str) -> Result<SocketAddr, ConnectError> {
-    let failed = |source| ConnectError::Address {
-        relay: relay.to_owned(),
-        source,
-    };
-    let mut found = tokio::net::lookup_host(relay).await.map_err(failed)?;
-    found
-        .next()
-        .ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))
-}
-
-async fn dial(
-    socket: &Socket,
-    relay: &str,
-    address: SocketAddr,
-    verifier: &Arc<Verifier>,
-    trust: &Trust,
-) -> Result<Connection, ConnectError> {
-    let config = verifier.client_config()?;
-    // The certificate is judged by its hash, so the name in it says nothing; this one goes over the wire.
-    let connecting = socket
-        .endpoint()
-        .connect_with(config, address, "wzp")
-        .map_err(|_| ConnectError::Protocol("the address can't be dialled"))?;
-    match timeout(STEP, connecting).await {
-        Err(_) => Err(unreachable(relay, STEP)),
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) => Err(match verifier.refused() {
-            Some((expected, seen)) => ConnectError::Certificate {
-                relay: relay.to_owned(),
-                expected,
-                seen,
-                file: match trust {
-                    Trust::Pinned(_) => None,
-                    Trust::KnownRelays(file) => Some(file.clone()),
-                },
-            },
-            None => closed(relay, error),
-        }),
-    }
 }
 
 type Greeting = (Welcome, Option<Lane>, SendStream, RecvStream, signal::Decoder);
@@ -299,7 +269,7 @@ pub(crate) fn spawn_writer(mut send: SendStream) -> mpsc::Sender<SignalMessage> 
         }
         let _ = send.finish();
         // Resolves when the relay has everything, a Leave above all.
-        let _ = timeout(STEP, send.stopped()).await;
+        let _ = timeout(LAST_WORDS, send.stopped()).await;
     });
     outbox
 }
@@ -313,7 +283,7 @@ fn unreachable(relay: &str, after: Duration) -> ConnectError {
 
 fn closed(relay: &str, error: ConnectionError) -> ConnectError {
     match error {
-        ConnectionError::TimedOut => unreachable(relay, STEP),
+        ConnectionError::TimedOut => unreachable(relay, DEADLINE),
         // A relay at its limit of handshakes makes none to say why.
         ConnectionError::ConnectionClosed(close)
             if close.error_code == TransportErrorCode::CONNECTION_REFUSED =>
