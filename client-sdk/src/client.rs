@@ -40,6 +40,8 @@ const GRANT_SECS: u64 = 3_600;
 const GRANT_LEEWAY_SECS: u64 = 300;
 /// Events that may wait for the owner of a call.
 const EVENTS: usize = 1_024;
+/// A place that no other event takes.
+const FOR_THE_END: usize = 1;
 /// How long a closing connection may take to say so.
 const CLOSE: Duration = Duration::from_millis(500);
 
@@ -305,7 +307,7 @@ impl Client {
         } else {
             Pauses::Send
         };
-        let (event_sender, events) = mpsc::channel(EVENTS);
+        let (event_sender, events) = mpsc::channel(EVENTS + FOR_THE_END);
         let (admission, admitted) = oneshot::channel();
         let stats = Arc::new(Mutex::new(Stats::default()));
         let stay = Stay(Arc::clone(&self.inner));

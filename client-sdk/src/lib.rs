@@ -22,6 +22,7 @@
 //!     }
 //! }
 //! println!("{:?}", call.leave().await);
+//! client.close().await;
 //! # Ok(())
 //! # }
 //! ```

@@ -36,7 +36,7 @@ pub(crate) struct ActiveCall {
     source: Option<Box<dyn Source>>,
     sink: Box<dyn Sink>,
     front: FrontEnd,
-    events: mpsc::Sender<Event>,
+    news: News,
     stats: Arc<Mutex<Stats>>,
     admission: Option<Admission>,
     /// The way to the relay, as long as there is one.
@@ -64,7 +64,7 @@ impl ActiveCall {
             source: Some(owner.source),
             sink: owner.sink,
             front: FrontEnd::new(owner.processing),
-            events: owner.events,
+            news: News(owner.events),
             stats: owner.stats,
             admission: Some(owner.admission),
             path: None,
@@ -154,7 +154,7 @@ impl ActiveCall {
             admission,
             source,
             sink,
-            events,
+            news,
             ..
         } = *self;
         if let Some(admission) = admission {
@@ -162,7 +162,7 @@ impl ActiveCall {
         }
         // A recording is complete, or known not to be, before anybody hears of the end.
         drop((source, sink));
-        let _ = events.try_send(Event::Ended { reason });
+        news.end(reason);
     }
 
     fn capture(&mut self, now: Instant) {
@@ -255,8 +255,22 @@ impl ActiveCall {
     }
 
     pub(super) fn tell(&self, event: Event) {
-        // An owner who does not read loses events, never the call.
-        let _ = self.events.try_send(event);
+        self.news.tell(event);
+    }
+}
+
+/// What the owner of a call is told. One who does not read loses events, but neither the call nor word of its end.
+struct News(mpsc::Sender<Event>);
+
+impl News {
+    fn tell(&self, event: Event) {
+        if self.0.capacity() > 1 {
+            let _ = self.0.try_send(event);
+        }
+    }
+
+    fn end(self, reason: EndReason) {
+        let _ = self.0.try_send(Event::Ended { reason });
     }
 }
 
@@ -295,5 +309,26 @@ impl FrontEnd {
         }
         let mut copy = *frame;
         self.denoiser.process(&mut copy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_does_not_read_still_learns_of_the_end() {
+        let (events, mut told) = mpsc::channel(4);
+        let news = News(events);
+        for _ in 0..10 {
+            news.tell(Event::SourceEnded);
+        }
+        news.end(EndReason::Left);
+        let mut all = Vec::new();
+        while let Ok(event) = told.try_recv() {
+            all.push(event);
+        }
+        let reason = EndReason::Left;
+        assert_eq!((all.len(), all.pop()), (4, Some(Event::Ended { reason })));
     }
 }
