@@ -1,8 +1,10 @@
 //! A relay, put together from its parts.
 
+mod gate;
+
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -17,7 +19,6 @@ use wzp_identity::{GrantKey, Identity, Phrase};
 use wzp_relay_core::{
     admission::{Policy, Refusal},
     lifecycle::Lifecycle,
-    limits::{Admitted, Buckets, Connections, Prefix},
     overload::Overload,
     stats::Counters,
 };
@@ -25,7 +26,7 @@ use wzp_socket::{
     clock, quic,
     relay::{self as sockets, LaneTable},
 };
-use wzp_wire::{Instant, signal::Reason};
+use wzp_wire::signal::Reason;
 
 use crate::{
     banner::Banner,
@@ -47,6 +48,8 @@ use crate::{
     session, signals, tls,
     upstream::Upstream,
 };
+use gate::Gate;
+pub(crate) use gate::Ticket;
 
 /// Forwarders for QUIC datagrams; more tasks than this at once wait for each other.
 const BESIDE: usize = 2;
@@ -82,17 +85,6 @@ pub(crate) struct Shared {
     beside: Vec<Beside>,
     gate: Mutex<Gate>,
     lifecycle: watch::Sender<Lifecycle>,
-}
-
-/// Everything that is counted or rated per prefix or identity.
-struct Gate {
-    connections: Connections,
-    /// Of addresses that have not proven to be there, and of those that have.
-    unproven_handshakes: Buckets,
-    handshakes: Buckets,
-    joins: Buckets,
-    /// By the identities of relays, whoever they bring.
-    trunk_joins: Buckets,
 }
 
 /// A relay whose ports are bound.
@@ -308,18 +300,6 @@ fn open(
     }))
 }
 
-impl Gate {
-    fn new(limits: &Limits) -> Self {
-        Self {
-            connections: Connections::new(limits.connections),
-            unproven_handshakes: Buckets::new(random(), limits.handshakes),
-            handshakes: Buckets::new(random(), limits.handshakes),
-            joins: Buckets::new(random(), limits.identity_joins),
-            trunk_joins: Buckets::new(random(), limits.trunk_joins),
-        }
-    }
-}
-
 impl Shared {
     /// Resolves when the relay stops.
     pub(crate) async fn stopping(&self) {
@@ -330,32 +310,6 @@ impl Shared {
 
     pub(crate) fn lifecycle(&self) -> Lifecycle {
         *self.lifecycle.borrow()
-    }
-
-    /// Counts a new connection, as long as the ticket lives.
-    pub(crate) fn ticket(self: &Arc<Self>, prefix: Prefix) -> Result<Ticket, Refusal> {
-        let admitted = self.gate().connections.open(prefix)?;
-        Ok(Ticket {
-            relay: Arc::clone(self),
-            admitted: Some(admitted),
-        })
-    }
-
-    /// Whether somebody of this prefix may begin a handshake now.
-    pub(crate) fn take_handshake(&self, prefix: Prefix, validated: bool, now: Instant) -> bool {
-        let mut gate = self.gate();
-        let gate = &mut *gate;
-        let buckets = if validated {
-            &mut gate.handshakes
-        } else {
-            &mut gate.unproven_handshakes
-        };
-        buckets.take(&prefix, now).is_ok()
-    }
-
-    /// So many have not said who they are that everybody has to prove the address first.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.gate().connections.is_crowded()
     }
 
     /// Whether there is time for newcomers.
@@ -374,36 +328,11 @@ impl Shared {
         ))
     }
 
-    /// Takes a join from what an identity has.
-    ///
-    /// # Errors
-    /// The time after which it may join again.
-    pub(crate) fn take_join(&self, identity: &[u8; 32], now: Instant) -> Result<(), Duration> {
-        self.gate().joins.take(identity, now)
-    }
-
-    /// Takes a join from what the relay `identity` may bring.
-    ///
-    /// # Errors
-    /// The time after which it may bring another.
-    pub(crate) fn take_trunk_join(&self, identity: &[u8; 32], now: Instant) -> Result<(), Duration> {
-        self.gate().trunk_joins.take(identity, now)
-    }
-
     /// The forwarder for QUIC datagrams of `port`.
     pub(crate) fn beside(&self, port: &Port) -> &Beside {
         let at = usize::try_from(port.id.0).unwrap_or_default() % BESIDE;
         #[expect(clippy::indexing_slicing, reason = "there are BESIDE of them")]
         &self.beside[at]
-    }
-
-    pub(crate) fn open_connections(&self) -> (usize, f64) {
-        let gate = self.gate();
-        (gate.connections.total(), gate.connections.load())
-    }
-
-    fn gate(&self) -> MutexGuard<'_, Gate> {
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn set(&self, change: impl FnOnce(Lifecycle) -> Lifecycle) -> Lifecycle {
@@ -441,46 +370,6 @@ impl Shared {
                 () = timeout => { self.set(|state| state.handle_timeout(clock::now())); }
                 _ = changed.changed() => {}
             }
-        }
-    }
-}
-
-/// One counted connection.
-pub(crate) struct Ticket {
-    relay: Arc<Shared>,
-    admitted: Option<Admitted>,
-}
-
-impl Ticket {
-    /// Counts the connection among the probes.
-    pub(crate) fn probe(&mut self) -> Result<(), Refusal> {
-        match &mut self.admitted {
-            Some(admitted) => Ok(self.relay.gate().connections.probe(admitted)?),
-            None => Ok(()),
-        }
-    }
-
-    /// Counts the connection among those of `identity`.
-    pub(crate) fn identify(&mut self, identity: [u8; 32]) -> Result<(), Refusal> {
-        match &mut self.admitted {
-            Some(admitted) => Ok(self.relay.gate().connections.identify(admitted, identity)?),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        let Some(admitted) = self.admitted.take() else {
-            return;
-        };
-        let open = {
-            let mut gate = self.relay.gate();
-            gate.connections.close(admitted);
-            gate.connections.total()
-        };
-        if !self.relay.lifecycle().admits() {
-            self.relay.set(|state| state.handle_open(open));
         }
     }
 }
