@@ -1,6 +1,6 @@
 //! What can go wrong, and whose fault it is.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{error::Error, io, path::PathBuf, time::Duration};
 
 use wzp_identity::SecretError;
 use wzp_sdk_core::voice::codec::CodecError;
@@ -23,6 +23,7 @@ pub enum Fault {
 
 /// Why there is no connection to a relay.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConnectError {
     /// `relay` is not `host:port`, or its name is unknown.
     #[error("relay address `{relay}` can't be resolved, it should be host:port")]
@@ -80,14 +81,14 @@ pub enum ConnectError {
         relay: String,
         /// What QUIC said.
         #[source]
-        source: quinn::ConnectionError,
+        source: Box<dyn Error + Send + Sync>,
     },
     /// The socket can't be set up.
     #[error("socket can't be set up")]
     Socket(#[source] io::Error),
     /// TLS can't be set up.
     #[error("TLS can't be set up")]
-    Tls(#[from] rustls::Error),
+    Tls(#[source] Box<dyn Error + Send + Sync>),
 }
 
 fn hint(file: Option<&PathBuf>) -> String {
@@ -113,6 +114,7 @@ impl ConnectError {
 
 /// Why there is no call.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum JoinError {
     /// The relay refused us.
     #[error("relay refused to let us into the room: {text}")]

@@ -60,4 +60,7 @@ pub use wzp_sdk_core::{
     carrier::{Carrier, Preference, Why as CarrierWhy},
     voice::{mode::Tier, receiver::LastSecond},
 };
-pub use wzp_wire::{RoomName, RoomNameError, SenderId, signal::Reason};
+pub use wzp_wire::{
+    RoomName, RoomNameError, SenderId,
+    signal::{Reason, proto::NoticeKind},
+};

@@ -96,14 +96,11 @@ pub(crate) async fn connect(
         credentials.trust.remember(relay, seen)?;
     }
 
-    let greeting = greet(socket, &connection, credentials);
+    let greeting = greet(socket, relay, &connection, credentials);
     let greeted = timeout_at(deadline, greeting)
         .await
         .map_err(|_| unreachable(relay, DEADLINE))?;
-    let (welcome, lane, send, recv, decoder) = greeted.map_err(|error| match error {
-        ConnectError::Quic { source, .. } => closed(relay, source),
-        other => other,
-    })?;
+    let (welcome, lane, send, recv, decoder) = greeted?;
     let info = RelayInfo {
         name: relay.to_owned(),
         address,
@@ -127,13 +124,11 @@ type Greeting = (Welcome, Option<Lane>, SendStream, RecvStream, signal::Decoder)
 
 async fn greet(
     socket: &Socket,
+    relay: &str,
     connection: &Connection,
     credentials: Credentials<'_>,
 ) -> Result<Greeting, ConnectError> {
-    let quic = |source| ConnectError::Quic {
-        relay: String::new(),
-        source,
-    };
+    let quic = |error| closed(relay, error);
     let (mut send, mut recv) = connection.open_bi().await.map_err(quic)?;
     let half = HalfLane::offer(socket, connection)?;
     let mut exporter = [0; 32];
@@ -302,7 +297,7 @@ fn closed(relay: &str, error: ConnectionError) -> ConnectError {
         },
         source => ConnectError::Quic {
             relay: relay.to_owned(),
-            source,
+            source: source.into(),
         },
     }
 }
