@@ -49,14 +49,16 @@ pub(crate) async fn run(
             None => pending().await,
         }
     };
-    let mut end = session.run(sound.time, report, stop, alarm, |_, _| Go::On).await;
+    let mut end = session
+        .run(sound.time, report, stop, alarm, |_, _, _| Go::On)
+        .await;
     if let End::SourceEnded = end {
         end = match sound.source {
             // It has no end of its own.
             Source::Devices { .. } => End::Broken(Failure::failed("the microphone is gone")),
             _ => {
                 session
-                    .run(Some(LINGER), report, stop, pending(), |_, _| Go::On)
+                    .run(Some(LINGER), report, stop, pending(), |_, _, _| Go::On)
                     .await
             }
         };

@@ -43,17 +43,18 @@ pub(crate) async fn run(
         echo: true,
     };
     let mut session = Session::open(link, room, ends, report, stop).await?;
-    let own = session.own();
+    let (_, own) = session.own();
     let mut seconds = 0;
     let end = session
-        .run(Some(time), report, stop, pending(), |_, stats| {
+        .run(Some(time), report, stop, pending(), |_, stats, sender| {
             seconds += 1;
             if seconds % EVERY == 0 && Duration::from_secs(seconds) < time {
-                tell(stats, own, report);
+                tell(stats, (sender, own), report);
             }
             Go::On
         })
         .await;
+    let own = session.own();
     let stats = session.close(report).await;
     if let End::Broken(failure) = end {
         return Err(failure);

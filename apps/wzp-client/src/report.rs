@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde::Serialize;
-use wzp_sdk::Stats;
+use wzp_sdk::{RemoteStats, Stats};
 
 use crate::status::{self, Status};
 
@@ -170,9 +170,9 @@ fn millis<S: serde::Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::
 impl Second {
     /// What changed from one second to the next. Of several members the worst is told.
     pub(crate) fn between(before: &Stats, now: &Stats) -> Self {
-        let (was, is) = (Heard::of(before), Heard::of(now));
-        let lost = is.lost.saturating_sub(was.lost);
-        let received = is.received.saturating_sub(was.received);
+        let is = Heard::of(now);
+        let grown = |count| grown(count, before, now);
+        let (lost, received) = (grown(|remote| remote.lost), grown(|remote| remote.received));
         Self {
             elapsed: now.elapsed,
             level_dbov: tenths(now.level_dbov.max(-100.0).into()),
@@ -180,12 +180,23 @@ impl Second {
             loss_percent: tenths(100.0 * lost as f64 / (lost + received).max(1) as f64),
             jitter_ms: is.jitter_ms.map(tenths),
             delay_ms: is.last_delay_ms.map(tenths),
-            concealed_ms: is.concealed_ms.saturating_sub(was.concealed_ms),
+            concealed_ms: grown(|remote| remote.concealed_ms),
             mos: is.last_mos.map(tenths),
             tier: now.tier.name(),
             carrier: now.carrier.name(),
         }
     }
+}
+
+/// By how much a count of those who are there grew, for each by itself: whoever left takes nothing from the others.
+fn grown(count: fn(&RemoteStats) -> u64, before: &Stats, now: &Stats) -> u64 {
+    let of = |is: &RemoteStats| {
+        // An id that begins anew belongs to somebody else.
+        let goes_on = |was: &&RemoteStats| was.sender == is.sender && was.received <= is.received;
+        let was = before.remotes.iter().find(goes_on);
+        count(is).saturating_sub(was.map_or(0, count))
+    };
+    now.remotes.iter().map(of).sum()
 }
 
 /// All members that are heard, taken together: counts are added, of everything else the worst counts.
@@ -284,7 +295,7 @@ pub(crate) fn tenths(value: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wzp_sdk::{LastSecond, RemoteStats, SenderId};
+    use wzp_sdk::{LastSecond, SenderId};
 
     fn json(event: &Event<'_>) -> serde_json::Value {
         serde_json::to_value(event).unwrap()
@@ -322,6 +333,24 @@ mod tests {
         for field in ["mos", "delay_ms", "jitter_ms", "rtt_ms"] {
             assert!(nobody[field].is_null(), "{nobody}");
         }
+    }
+
+    #[test]
+    fn who_leaves_takes_nothing_from_the_second_of_the_others() {
+        let remote = |sender, received, lost| RemoteStats {
+            received,
+            lost,
+            concealed_ms: 20 * lost,
+            ..RemoteStats::new(SenderId::new(sender).unwrap())
+        };
+        let stats = |remotes| Stats {
+            remotes,
+            ..Stats::default()
+        };
+        let before = stats(vec![remote(1, 1_000, 50), remote(2, 100, 0), remote(3, 900, 9)]);
+        let now = stats(vec![remote(2, 140, 10), remote(3, 40, 10)]);
+        let second = Second::between(&before, &now);
+        assert_eq!((second.loss_percent, second.concealed_ms), (20.0, 400));
     }
 
     #[test]

@@ -165,7 +165,7 @@ impl Session {
         (self.call.sender(), self.own)
     }
 
-    /// Lets the call go on until `time` is over, and tells what happens; `each_second` sees the figures, and `alarm` may
+    /// Lets the call go on until `time` is over, and tells what happens; `each_second` sees the figures and our sender id, and `alarm` may
     /// end it at any moment.
     pub(crate) async fn run(
         &mut self,
@@ -173,7 +173,7 @@ impl Session {
         report: &Report,
         stop: &mut Stop,
         alarm: impl Future<Output = Go>,
-        mut each_second: impl FnMut(&Second, &Stats) -> Go,
+        mut each_second: impl FnMut(&Second, &Stats, SenderId) -> Go,
     ) -> End {
         let start = Instant::now();
         // Whoever sets no time waits for another end.
@@ -214,11 +214,11 @@ impl Session {
         &mut self,
         stats: Stats,
         report: &Report,
-        each_second: &mut impl FnMut(&Second, &Stats) -> Go,
+        each_second: &mut impl FnMut(&Second, &Stats, SenderId) -> Go,
     ) -> Go {
         let second = Second::between(&self.before, &stats);
         report.second(&second);
-        let go = each_second(&second, &stats);
+        let go = each_second(&second, &stats, self.call.sender());
         self.before = stats;
         go
     }

@@ -109,8 +109,9 @@ pub(super) struct Modes {
     ///
     /// Joins a room of its own, sends speech-like sound, and prints each second the round trip to the relay, the time
     /// from mouth to ear and back, loss, jitter, the delay of the jitter buffer and what had to be concealed. Ends with
-    /// a verdict; a bad link is exit code 1.
-    #[arg(long, value_name = "SECS", env = "WZP_ECHO_TEST", value_parser = value_parser!(u64).range(2..=86_400))]
+    /// a verdict: good and usable are exit code 0; bad, silent (nothing comes back) and unknown (nothing tells the delay)
+    /// are 1. At least 4 s: a delay is found in 2 s of sound and what was said that much earlier.
+    #[arg(long, value_name = "SECS", env = "WZP_ECHO_TEST", value_parser = value_parser!(u64).range(4..=86_400))]
     pub(super) echo_test: Option<u64>,
     /// Measure for so many seconds how much faster or slower other clocks run, in parts per million
     ///

@@ -87,6 +87,7 @@ fn what_cannot_be_is_refused_in_one_line_that_says_what_to_do() {
     assert!(refused("--send-tone 5").contains("name the relay"));
     assert!(refused("--send-tone 5 relay").contains("write host:port"));
     assert!(refused("--send-tone 0 a:1").ends_with("0 is not in 1..=86400"));
+    assert!(refused("--echo-test 3 a:1").ends_with("3 is not in 4..=86400"));
     assert!(refused("--send-tone five a:1").contains("--send-tone"));
     assert!(
         refused("--send-tone 5 --tier best a:1")

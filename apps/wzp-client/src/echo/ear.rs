@@ -9,8 +9,8 @@ use wzp_sdk::audio::{Frame, Read, Sink, Source};
 
 /// Blocks of 10 ms that are compared: 2 s hold some eight syllables.
 const WINDOW: usize = 200;
-/// Longest delay that is found: 2 s.
-const LAG_MAX: usize = 200;
+/// Longest delay that is found, when a test lasts for as long and the window above: 4 s.
+const LAG_MAX: usize = 400;
 /// Agreement (Pearson) below which nothing is claimed.
 const AGREEMENT: f32 = 0.7;
 const BLOCK_MS: u32 = 10;
@@ -64,7 +64,7 @@ fn loudness(frame: &Frame) -> f32 {
     power.sqrt()
 }
 
-/// Both ends side by side; both are served by the same 10 ms clock.
+/// Both ends side by side; both are served by the same 10 ms clock, the ear first.
 #[derive(Debug, Default)]
 pub(super) struct Comparison {
     /// The newest `WINDOW + LAG_MAX` blocks of each.
@@ -78,20 +78,33 @@ pub(super) struct Comparison {
 impl Extend<Tick> for Comparison {
     fn extend<T: IntoIterator<Item = Tick>>(&mut self, ticks: T) {
         for tick in ticks {
-            let (blocks, count, loudness) = match tick {
-                Tick::Said(loudness) => (&mut self.said, &mut self.said_count, loudness),
-                Tick::Heard(loudness) => (&mut self.heard, &mut self.heard_count, loudness),
-            };
-            *count += 1;
-            if blocks.len() == WINDOW + LAG_MAX {
-                blocks.pop_front();
+            match tick {
+                Tick::Said(loudness) => self.said(loudness),
+                Tick::Heard(loudness) => self.heard(loudness),
             }
-            blocks.push_back(loudness);
         }
     }
 }
 
 impl Comparison {
+    fn said(&mut self, loudness: f32) {
+        push(&mut self.said, loudness);
+        self.said_count += 1;
+    }
+
+    fn heard(&mut self, loudness: f32) {
+        if self.said_count == 0 {
+            // The ear listens before the room lets us speak, and that takes as long as the link is.
+            self.heard.clear();
+            self.heard_count = 0;
+        } else if self.said_count < self.heard_count {
+            // The room did not let us speak in between.
+            self.said(0.0);
+        }
+        push(&mut self.heard, loudness);
+        self.heard_count += 1;
+    }
+
     /// The delay of the last two seconds, if it can be told.
     pub(super) fn lag_ms(&mut self) -> Option<u32> {
         let end = self.said_count.min(self.heard_count);
@@ -114,6 +127,13 @@ impl Comparison {
         self.lags.sort_unstable();
         self.lags.get(self.lags.len() / 2).copied()
     }
+}
+
+fn push(blocks: &mut VecDeque<f32>, loudness: f32) {
+    if blocks.len() == WINDOW + LAG_MAX {
+        blocks.pop_front();
+    }
+    blocks.push_back(loudness);
 }
 
 /// The `WINDOW` blocks before block number `end`, of which `blocks` holds the newest up to `count`.
@@ -171,9 +191,27 @@ mod tests {
 
     #[test]
     fn delay_is_found_to_the_block() {
-        for delay in [0, 7, 60, 199] {
+        for delay in [0, 7, 60, 199, 250, 399] {
             assert_eq!(lag_of(delay, |_, loud| loud), Some(10 * delay as u32));
         }
+    }
+
+    #[test]
+    fn what_was_heard_before_we_could_speak_is_no_delay() {
+        let mut comparison = Comparison::default();
+        comparison.extend((0..216).map(|_| Tick::Heard(0.0)));
+        let said = said(400);
+        for (n, loud) in said.iter().enumerate() {
+            let back = n.checked_sub(30).map_or(0.0, |n| said[n]);
+            comparison.extend([Tick::Heard(back), Tick::Said(*loud)]);
+        }
+        assert_eq!(comparison.lag_ms(), Some(300));
+        // Nor is what was heard while the room did not let us speak.
+        comparison.extend((0..50).map(|_| Tick::Heard(0.0)));
+        for loud in &said {
+            comparison.extend([Tick::Heard(*loud), Tick::Said(*loud)]);
+        }
+        assert_eq!(comparison.lag_ms(), Some(0));
     }
 
     #[test]
@@ -188,5 +226,14 @@ mod tests {
     fn nothing_is_claimed_of_silence_or_of_other_sound() {
         assert_eq!(lag_of(20, |_, _| 0.0), None);
         assert_eq!(lag_of(20, |n, _| (n * 7_919 % 100) as f32 / 100.0), None);
+        let mut other = SpeechLike::new(6);
+        let mut frame = [0.0; FRAME];
+        let other: Vec<f32> = (0..600)
+            .map(|_| {
+                other.fill(&mut frame);
+                loudness(&frame)
+            })
+            .collect();
+        assert_eq!(lag_of(0, |n, _| other[n]), None);
     }
 }
