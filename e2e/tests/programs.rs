@@ -190,6 +190,22 @@ fn a_relay_that_stops_ends_the_program_with_its_reason() {
 }
 
 #[test]
+fn a_recorder_that_is_killed_leaves_what_it_heard_in_place_of_an_older_file() {
+    let relay = Relay::start(&[]);
+    let address = relay.address.to_string();
+    let scratch = Scratch::default();
+    let file = scratch.file("heard.wav");
+    fs::write(&file, "an older recording").unwrap();
+    let mut recorder = start(&["--json", "--record", file.to_str().unwrap(), &address]);
+    recorder.process.json("connected");
+    let (code, said) = run(&["--send-tone", "3", &address]);
+    assert_eq!(code, 0, "{said}");
+    recorder.process.kill();
+    recorder.process.wait();
+    assert!(listen(&file).heard_ms(TONE) > 1_000);
+}
+
+#[test]
 fn a_full_disk_is_told_and_not_survived() {
     let relay = Relay::start(&[]);
     let (code, said) = run(&["--record", "/dev/full", "--secs", "5", &relay.address.to_string()]);

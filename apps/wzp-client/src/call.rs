@@ -13,6 +13,7 @@ use wzp_sdk::{
 use crate::{
     args::{Link, Sound, Source},
     exit::{Failure, chain},
+    replacement::Replacement,
     report::{Event, Report},
     session::{End, Ends, Go, Session, Stop},
 };
@@ -23,9 +24,10 @@ const FRAMES_PER_SECOND: u64 = 100;
 /// How long we stay after the last sound, so that its repair packets leave too.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// A recording under way.
+/// A recording under way. An older one stays what it is until the call has begun.
 struct Recording {
     file: String,
+    replacement: Replacement,
     status: WavStatus,
 }
 
@@ -41,8 +43,12 @@ pub(crate) async fn run(
     stop: &mut Stop,
 ) -> Result<(), Failure> {
     let sends = sound.source != Source::Nothing;
-    let (ends, recording) = open(&sound)?;
+    let (ends, mut recording) = open(&sound)?;
     let mut session = Session::open(link, room, ends, report, stop).await?;
+    if let Some(Err(failure)) = recording.as_mut().map(Recording::keep) {
+        session.close(report).await;
+        return Err(failure);
+    }
     let alarm = async {
         match &recording {
             Some(recording) => recording.alarm(sends, report).await,
@@ -98,12 +104,7 @@ fn open(sound: &Sound) -> Result<(Ends, Option<Recording>), Failure> {
     };
     let (sink, recording): (Box<dyn audio::Sink>, _) = match &sound.record {
         Some(file) => {
-            let (sink, status) = WavSink::create(file)
-                .map_err(|e| Failure::usage(format!("--record {}: {}", file.display(), chain(&e))))?;
-            let recording = Recording {
-                file: file.display().to_string(),
-                status,
-            };
+            let (sink, recording) = Recording::begin(file)?;
             (Box::new(sink), Some(recording))
         }
         None => (Box::new(Discard), None),
@@ -138,6 +139,26 @@ fn devices(_denoise: bool) -> Result<Ends, Failure> {
 }
 
 impl Recording {
+    /// Opens the file, so that nobody is called in vain.
+    fn begin(file: &Path) -> Result<(WavSink, Self), Failure> {
+        let unwritable =
+            |e: &dyn std::error::Error| Failure::usage(format!("--record {}: {}", file.display(), chain(e)));
+        let replacement = Replacement::begin(file).map_err(|e| unwritable(&e))?;
+        let (sink, status) = WavSink::create(replacement.path()).map_err(|e| unwritable(&e))?;
+        let recording = Self {
+            file: file.display().to_string(),
+            replacement,
+            status,
+        };
+        Ok((sink, recording))
+    }
+
+    /// From now on the recording is where it was asked for, and can be played at any time.
+    fn keep(&mut self) -> Result<(), Failure> {
+        let failed = |e| Failure::failed(format!("--record {}: {e}", self.file));
+        self.replacement.keep().map_err(failed)
+    }
+
     /// A recording that fails is told of at once, and ends a call that is there for nothing else.
     async fn alarm(&self, sends: bool, report: &Report) -> Go {
         let text = self.stopped(&*self.status.failed().await);

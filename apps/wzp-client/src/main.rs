@@ -7,6 +7,7 @@ mod echo;
 mod exit;
 mod identity;
 mod program;
+mod replacement;
 mod report;
 mod session;
 mod speech;

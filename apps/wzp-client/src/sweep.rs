@@ -22,6 +22,7 @@ use wzp_sdk::{Tier, core::voice::jitter, wav};
 use crate::{
     call::unreadable,
     exit::{Failure, chain},
+    replacement::Replacement,
     report::{Event, Report},
     speech::SpeechLike,
 };
@@ -160,12 +161,18 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
     let text = table::text(&rows);
     report.event(&Event::Table { text: &text });
     for (file, content) in [(csv, table::csv as fn(&[Row]) -> String), (svg, svg::draw)] {
-        let Some(Output { path, mut file }) = file else {
+        let Some(Output {
+            path,
+            mut file,
+            mut replacement,
+        }) = file
+        else {
             continue;
         };
         let written = file
             .write_all(content(&rows).as_bytes())
-            .and_then(|()| file.flush());
+            .and_then(|()| file.flush())
+            .and_then(|()| replacement.keep());
         written.map_err(|e| Failure::failed(format!("{} cannot be written: {e}", path.display())))?;
     }
     Ok(())
@@ -192,14 +199,18 @@ fn cases(options: &Options) -> Vec<Case> {
 struct Output {
     path: PathBuf,
     file: BufWriter<File>,
+    replacement: Replacement,
 }
 
-/// Opened before the work, so that nothing is computed in vain.
+/// Opened before the work, so that nothing is computed in vain; what is there stays until there is something better.
 fn create(flag: &str, path: &Path) -> Result<Output, Failure> {
-    let file = File::create(path).map_err(|e| Failure::usage(format!("{flag} {}: {e}", path.display())))?;
+    let unwritable = |e| Failure::usage(format!("{flag} {}: {e}", path.display()));
+    let replacement = Replacement::begin(path).map_err(unwritable)?;
+    let file = File::create(replacement.path()).map_err(unwritable)?;
     Ok(Output {
         path: path.into(),
         file: BufWriter::new(file),
+        replacement,
     })
 }
 

@@ -100,6 +100,8 @@ pub(super) struct Modes {
     #[arg(long, value_name = "F.wav", env = "WZP_SEND_FILE")]
     pub(super) send_file: Option<PathBuf>,
     /// Record what is heard into a WAV file (48 kHz, mono); ends with --secs or Ctrl-C
+    ///
+    /// A file that is there is replaced once the call has begun. From then on the file can be played at any time.
     #[arg(long, value_name = "F.wav", env = "WZP_RECORD")]
     pub(super) record: Option<PathBuf>,
     /// Talk: microphone and loudspeaker of this machine

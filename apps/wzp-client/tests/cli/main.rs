@@ -279,6 +279,26 @@ fn sigterm_ends_the_wait_for_a_relay() {
 }
 
 #[test]
+fn older_files_outlive_what_comes_to_nothing() {
+    let home = Home::new("older");
+    let (_socket, relay) = silent_relay();
+    let old = home.write("keep.wav", b"an older recording");
+    refusal(&home.run(&["--record", &old, &relay]), 69);
+    refusal(
+        &home.run(&["--sweep", "--csv", &old, "--send-file", "none.wav"]),
+        64,
+    );
+    assert_eq!(fs::read(&old).unwrap(), b"an older recording");
+    refusal(&home.run(&["--record", "new.wav", &relay]), 69);
+    let mut names: Vec<_> = fs::read_dir(&home.0)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["keep.wav"]);
+}
+
+#[test]
 fn files_that_cannot_be_used_are_refused_before_anybody_is_called() {
     let home = Home::new("files");
     let (socket, relay) = silent_relay();
