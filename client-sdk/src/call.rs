@@ -212,10 +212,14 @@ impl Event {
 pub struct Stats {
     /// Media packets sent, repair included.
     pub sent: u64,
+    /// Repair packets among them.
+    pub repair_sent: u64,
     /// Bytes of the media datagrams sent, without carrier, UDP and IP.
     pub sent_bytes: u64,
     /// Media packets received and opened, repair included.
     pub received: u64,
+    /// Repair packets among them.
+    pub repair_received: u64,
     /// Bytes of the media datagrams received.
     pub received_bytes: u64,
     /// Packets that could not be opened.
@@ -247,8 +251,10 @@ impl Default for Stats {
     fn default() -> Self {
         Self {
             sent: 0,
+            repair_sent: 0,
             sent_bytes: 0,
             received: 0,
+            repair_received: 0,
             received_bytes: 0,
             unopened: 0,
             duplicates: 0,

@@ -14,7 +14,7 @@ use crate::{
     args::{Link, Sound, Source},
     exit::{Failure, chain},
     replacement::Replacement,
-    report::{Event, Report},
+    report::{Notice, Report},
     session::{End, Ends, Go, Session, Stop},
 };
 
@@ -161,24 +161,19 @@ impl Recording {
 
     /// A recording that fails is told of at once, and ends a call that is there for nothing else.
     async fn alarm(&self, sends: bool, report: &Report) -> Go {
-        let text = self.stopped(&*self.status.failed().await);
-        report.event(&Event::Notice {
-            kind: "recording",
-            text,
-        });
+        report.notice(self.stopped(&*self.status.failed().await));
         if sends { Go::On } else { Go::Enough }
     }
 
     /// What to say at the end, if not everything that was heard is in the file.
     fn failure(&self) -> Option<String> {
-        Some(self.stopped(&*self.status.error()?))
+        Some(self.stopped(&*self.status.error()?).to_string())
     }
 
-    fn stopped(&self, error: &dyn std::error::Error) -> String {
-        format!(
-            "recording into {} stopped: {}; what was written until then can be played",
-            self.file,
-            chain(error)
-        )
+    fn stopped(&self, error: &dyn std::error::Error) -> Notice {
+        Notice::Recording {
+            file: self.file.clone(),
+            why: chain(error),
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! What the program says on standard output: lines for people, or one JSON object a line.
 
+mod notice;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::{
@@ -11,6 +14,7 @@ use std::{
 use serde::Serialize;
 use wzp_sdk::{RemoteStats, Stats};
 
+pub(crate) use self::notice::Notice;
 use crate::status::{self, Status};
 
 /// Who reads standard output.
@@ -46,6 +50,12 @@ impl Report {
         self.status.clear();
         // A reader that went away ends nothing: a call goes on until it is told to end.
         let _ = writeln!(io::stdout(), "{line}");
+    }
+
+    /// Writes what people should know.
+    pub(crate) fn notice(&self, notice: Notice) {
+        let text = notice.to_string();
+        self.event(&Event::Notice { notice, text });
     }
 
     /// One second of a call: an event, and the status line.
@@ -86,6 +96,7 @@ pub(crate) enum Event<'a> {
     /// Somebody came (`"joined": true`) or went (`"left": true`).
     Member {
         fingerprint: String,
+        sender: u16,
         #[serde(skip_serializing_if = "Option::is_none")]
         joined: Option<bool>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,7 +112,11 @@ pub(crate) enum Event<'a> {
     /// At the end, also of a call that failed.
     Summary(&'a Summary),
     /// Something that people should know; the call goes on.
-    Notice { kind: &'a str, text: String },
+    Notice {
+        #[serde(flatten)]
+        notice: Notice,
+        text: String,
+    },
     /// One second of an echo test.
     Quality {
         second: u64,
@@ -241,8 +256,11 @@ fn worst(of_all: &mut Option<f64>, of_one: Option<f64>, pick: fn(f64, f64) -> f6
 /// The whole call.
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
+    /// Source packets, like all counts but those of repair.
     sent: u64,
+    repair_sent: u64,
     received: u64,
+    repair_received: u64,
     lost: u64,
     recovered: u64,
     concealed_ms: u64,
@@ -263,8 +281,11 @@ impl Summary {
     pub(crate) fn new(stats: &Stats, room: &str, fingerprint: String) -> Self {
         let heard = Heard::of(stats);
         Self {
-            sent: stats.sent,
-            received: stats.received,
+            sent: stats.sent.saturating_sub(stats.repair_sent),
+            repair_sent: stats.repair_sent,
+            // Of those who are counted in `lost`, no more and no less.
+            received: heard.received,
+            repair_received: stats.repair_received,
             lost: heard.lost,
             recovered: heard.recovered,
             concealed_ms: heard.concealed_ms,
@@ -290,109 +311,4 @@ fn rtt_ms(stats: &Stats) -> Option<f64> {
 /// More digits than were measured only hide what was.
 pub(crate) fn tenths(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use wzp_sdk::{LastSecond, SenderId};
-
-    fn json(event: &Event<'_>) -> serde_json::Value {
-        serde_json::to_value(event).unwrap()
-    }
-
-    #[test]
-    fn member_says_either_joined_or_left() {
-        let event = Event::Member {
-            fingerprint: "ab".into(),
-            joined: None,
-            left: Some(true),
-        };
-        assert_eq!(
-            json(&event),
-            serde_json::json!({"event": "member", "fingerprint": "ab", "left": true})
-        );
-    }
-
-    #[test]
-    fn who_said_nothing_is_not_the_worst() {
-        let mut speaks = LastSecond::default();
-        (speaks.mos, speaks.delay_ms) = (Some(4.2), Some(55.0));
-        let remote = |last_second| RemoteStats {
-            last_second,
-            ..RemoteStats::new(SenderId::new(1).unwrap())
-        };
-        let remotes = [speaks, LastSecond::default()].map(remote).to_vec();
-        let now = Stats {
-            remotes,
-            ..Stats::default()
-        };
-        let second = Second::between(&Stats::default(), &now);
-        assert_eq!((second.mos, second.delay_ms), (Some(4.2), Some(55.0)));
-        let nobody = json(&Event::Stats(&Second::between(&now, &Stats::default())));
-        for field in ["mos", "delay_ms", "jitter_ms", "rtt_ms"] {
-            assert!(nobody[field].is_null(), "{nobody}");
-        }
-    }
-
-    #[test]
-    fn who_leaves_takes_nothing_from_the_second_of_the_others() {
-        let remote = |sender, received, lost| RemoteStats {
-            received,
-            lost,
-            concealed_ms: 20 * lost,
-            ..RemoteStats::new(SenderId::new(sender).unwrap())
-        };
-        let stats = |remotes| Stats {
-            remotes,
-            ..Stats::default()
-        };
-        let before = stats(vec![remote(1, 1_000, 50), remote(2, 100, 0), remote(3, 900, 9)]);
-        let now = stats(vec![remote(2, 140, 10), remote(3, 40, 10)]);
-        let second = Second::between(&before, &now);
-        assert_eq!((second.loss_percent, second.concealed_ms), (20.0, 400));
-    }
-
-    #[test]
-    fn summary_has_every_field_even_when_nothing_was_measured() {
-        let summary = Summary {
-            sent: 1,
-            received: 0,
-            lost: 0,
-            recovered: 0,
-            concealed_ms: 0,
-            late: 0,
-            rtt_ms: None,
-            jitter_ms: None,
-            delay_ms: None,
-            wire_kbps_up: 1.0,
-            wire_kbps_down: 0.0,
-            tier: "good",
-            room: "tea".into(),
-            fingerprint: "ab".into(),
-            longest_gap_ms: 0,
-        };
-        let json = json(&Event::Summary(&summary));
-        for field in [
-            "event",
-            "sent",
-            "received",
-            "lost",
-            "recovered",
-            "concealed_ms",
-            "late",
-            "rtt_ms",
-            "jitter_ms",
-            "wire_kbps_up",
-            "wire_kbps_down",
-            "tier",
-            "room",
-            "fingerprint",
-            "longest_gap_ms",
-            "delay_ms",
-        ] {
-            assert!(json.get(field).is_some(), "{field}");
-        }
-        assert_eq!(json["event"], "summary");
-    }
 }

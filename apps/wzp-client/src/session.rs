@@ -14,14 +14,13 @@ use wzp_sdk::{
     Call, Client, EndReason, Event as Happened, JoinOptions, Processing, Reason, RoomName, SenderId, Stats,
     audio::{Sink, Source},
 };
-use wzp_wire::signal::proto::NoticeKind;
 
 use self::remotes::Remotes;
 use crate::{
     args::{Admission, Link},
     exit::{Exit, Failure},
     identity::Kept,
-    report::{Event, Report, Second, Summary},
+    report::{Event, Notice, Report, Second, Summary},
 };
 
 /// A relay that is not there is told about within this time, name lookup included.
@@ -242,7 +241,6 @@ impl Session {
         let Some(happened) = happened else {
             return Some(End::Broken(Failure::failed("the call ended")));
         };
-        let notice = |kind, text| report.event(&Event::Notice { kind, text });
         match happened {
             Happened::Path { kind, carrier, why } => {
                 let relay = self.client.relay();
@@ -254,18 +252,18 @@ impl Session {
                     why: why.name(),
                 });
             }
-            Happened::MemberJoined { fingerprint, .. } => {
-                let fingerprint = fingerprint.to_string();
+            Happened::MemberJoined { fingerprint, sender } => {
                 report.event(&Event::Member {
-                    fingerprint,
+                    fingerprint: fingerprint.to_string(),
+                    sender: sender.get(),
                     joined: Some(true),
                     left: None,
                 });
             }
-            Happened::MemberLeft { fingerprint, .. } => {
-                let fingerprint = fingerprint.to_string();
+            Happened::MemberLeft { fingerprint, sender } => {
                 report.event(&Event::Member {
-                    fingerprint,
+                    fingerprint: fingerprint.to_string(),
+                    sender: sender.get(),
                     joined: None,
                     left: Some(true),
                 });
@@ -277,55 +275,15 @@ impl Session {
                     why,
                 });
             }
-            Happened::KeyMismatch { sender, count } => notice(
-                "key_mismatch",
-                format!("{count} packets of {sender} cannot be opened yet; its key was asked for again"),
-            ),
-            Happened::Misbehaviour { sender, why } => {
-                notice("misbehaviour", format!("{sender} was refused: {why}"));
-            }
-            Happened::Unheard { sender, count } => {
-                notice(
-                    "unheard",
-                    format!("{sender} could not open {count} of our packets; it got the key again"),
-                );
-            }
-            Happened::Notice { text, .. } if text.is_empty() => {}
-            Happened::Notice { kind, text } => notice(notice_name(kind), text),
-            Happened::Rejoined { members, .. } => notice(
-                "rejoined",
-                format!(
-                    "entered the room anew, with {members} other(s): the relay was cut off from the one behind it"
-                ),
-            ),
-            Happened::RelaySilent { since } => notice(
-                "relay_silent",
-                format!(
-                    "relay {} has not answered for {} s",
-                    self.client.relay().name,
-                    since.as_secs()
-                ),
-            ),
-            Happened::RelayAnswers { after } => notice(
-                "relay_answers",
-                format!(
-                    "relay {} answers again, after {:.1} s",
-                    self.client.relay().name,
-                    after.as_secs_f64()
-                ),
-            ),
             Happened::SourceEnded => return Some(End::SourceEnded),
             Happened::Ended { reason } => return Some(ended(&self.client.relay().name, reason)),
+            other => {
+                if let Some(notice) = Notice::of(other, &self.client.relay().name) {
+                    report.notice(notice);
+                }
+            }
         }
         None
-    }
-}
-
-fn notice_name(kind: NoticeKind) -> &'static str {
-    match kind {
-        NoticeKind::UpstreamLost => "upstream_lost",
-        NoticeKind::UpstreamRestored => "upstream_restored",
-        NoticeKind::Unspecified => "relay",
     }
 }
 
@@ -357,11 +315,7 @@ async fn connect(link: Link, report: &Report) -> Result<(Client, Fingerprint), F
     let identity = spawn_blocking(move || link.identity.identity()).await;
     let (identity, kept) = identity.map_err(|e| Failure::failed(e.to_string()))??;
     if kept == Kept::No {
-        let text = "no identity file: this call has an identity of its own (`wzp-client identity new` makes one that stays)";
-        report.event(&Event::Notice {
-            kind: "identity",
-            text: text.into(),
-        });
+        report.notice(Notice::Identity);
     }
     let own = identity.fingerprint();
     let relay = link.relay.as_str();
@@ -382,13 +336,9 @@ async fn connect(link: Link, report: &Report) -> Result<(Client, Fingerprint), F
     })??;
     let known = client.relay();
     if known.first_visit {
-        let text = format!(
-            "first visit to relay {relay}, its certificate {} is remembered",
-            known.certificate
-        );
-        report.event(&Event::Notice {
-            kind: "first_visit",
-            text,
+        report.notice(Notice::FirstVisit {
+            relay: relay.to_owned(),
+            certificate: known.certificate.to_string(),
         });
     }
     Ok((client, own))

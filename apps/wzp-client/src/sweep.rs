@@ -23,7 +23,7 @@ use crate::{
     call::unreadable,
     exit::{Failure, chain},
     replacement::Replacement,
-    report::{Event, Report},
+    report::{Event, Notice, Report},
     speech::SpeechLike,
 };
 
@@ -32,6 +32,7 @@ pub(crate) const TIME: Duration = Duration::from_secs(10);
 /// Where `make setup` puts recorded speech.
 const RECORDED: &str = "target/speech/48k";
 const RATE_HZ: usize = 48_000;
+const SAMPLES_PER_MS: usize = RATE_HZ / 1_000;
 
 /// What to try.
 #[derive(Debug)]
@@ -148,9 +149,9 @@ pub(crate) fn run(options: &Options, report: &Report) -> Result<(), Failure> {
         .map(|file| create("--svg", file))
         .transpose()?;
     let (speech, origin) = load(options)?;
-    report.event(&Event::Notice {
-        kind: "sweep",
-        text: format!("speech: {origin}"),
+    report.notice(Notice::Sweep {
+        speech: origin,
+        speech_ms: (speech.len() / SAMPLES_PER_MS) as u64,
     });
     let rows = simulate::all(&cases(options), &speech, options.seed, |done, of| {
         report.progress(&format!("case {done} of {of}"));
@@ -238,8 +239,7 @@ fn load(options: &Options) -> Result<(Vec<f32>, String), Failure> {
             format!("made, because there are no recordings in {RECORDED}; --send-file names one")
         }
     };
-    let secs = speech.len() as f64 / RATE_HZ as f64;
-    Ok((speech, format!("{origin}, {secs:.1} s")))
+    Ok((speech, origin))
 }
 
 fn recordings(folder: &Path) -> Vec<PathBuf> {

@@ -72,10 +72,14 @@ pub struct Config {
 pub struct Counts {
     /// Media packets that were sent, repair included.
     pub sent: u64,
+    /// Repair packets among them.
+    pub repair_sent: u64,
     /// Bytes of the media datagrams that were sent, without carrier, UDP and IP.
     pub sent_bytes: u64,
     /// Media packets that were received and opened, repair included.
     pub received: u64,
+    /// Repair packets among them.
+    pub repair_received: u64,
     /// Bytes of the media datagrams that were received.
     pub received_bytes: u64,
     /// Packets that could not be opened, other than those that were early, late or came twice.
@@ -261,6 +265,7 @@ impl<C: Codecs + Clone> Call<C> {
                 Ok(sealed) if written => {
                     let len = Datagram::MEDIA_HEADER + sealed;
                     self.counts.sent += 1;
+                    self.counts.repair_sent += u64::from(header.kind == wzp_wire::Kind::Repair);
                     self.counts.sent_bytes += len as u64;
                     // Sealing may have handed out the key it used.
                     self.after_group(now);
@@ -338,6 +343,7 @@ impl<C: Codecs + Clone> Call<C> {
             }
         };
         self.counts.received += 1;
+        self.counts.repair_received += u64::from(opened.header.kind == wzp_wire::Kind::Repair);
         let remote = match self.remotes.iter().position(|remote| remote.sender == from) {
             Some(known) => &mut self.remotes[known],
             None => {

@@ -237,8 +237,10 @@ impl ActiveCall {
         core.remotes(|public, remote| remotes.push(RemoteStats::from_core(public, &remote)));
         *stats = Stats {
             sent: counts.sent,
+            repair_sent: counts.repair_sent,
             sent_bytes: counts.sent_bytes,
             received: counts.received,
+            repair_received: counts.repair_received,
             received_bytes: counts.received_bytes,
             unopened: counts.unopened,
             duplicates: counts.duplicates,

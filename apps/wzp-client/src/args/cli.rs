@@ -49,7 +49,7 @@ from the first visit on; the relay prints the hash when it starts.
 Output:
   People read lines on standard output and, on a terminal, one live status line. With --json standard output has one \
 JSON object a line; its field `event` is connected, path, member, tier, stats (each second), summary, or one of notice, \
-quality, drift, verdict, sweep, identity, safety_number and error. Logs go to standard error.
+quality, drift, verdict, sweep, identity, safety_number and error; docs/json.md has every field. Logs go to standard error.
 
 Exit codes:
   0 done, 1 the call failed, 64 wrong usage or input, 69 relay unreachable (said within 5 s), 77 refused";

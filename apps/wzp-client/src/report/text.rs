@@ -111,7 +111,9 @@ fn or_dash(figure: Option<f64>) -> String {
 fn summary(summary: &Summary) -> String {
     let Summary {
         sent,
+        repair_sent,
         received,
+        repair_received,
         lost,
         recovered,
         concealed_ms,
@@ -130,8 +132,8 @@ fn summary(summary: &Summary) -> String {
     let (rtt, jitter, delay) = (known(rtt_ms), known(jitter_ms), known(delay_ms));
     format!(
         "call in {room} ended\n  \
-         sent      {sent} packets, {wire_kbps_up:.1} kbit/s with IP and UDP headers, tier {tier}\n  \
-         received  {received} packets, {wire_kbps_down:.1} kbit/s; lost {lost}, recovered {recovered}, late {late}\n  \
+         sent      {sent} packets and {repair_sent} of repair, {wire_kbps_up:.1} kbit/s with IP and UDP headers, tier {tier}\n  \
+         received  {received} packets and {repair_received} of repair, {wire_kbps_down:.1} kbit/s; lost {lost}, recovered {recovered}, late {late}\n  \
          heard     {concealed_ms} ms concealed, longest gap {longest_gap_ms} ms, buffer {delay}\n  \
          link      round trip {rtt}, jitter {jitter}"
     )
