@@ -164,7 +164,7 @@ async fn greet(
                 Welcome::try_from(welcome).map_err(|invalid| ConnectError::Protocol(invalid.field))?;
             let lane = half
                 .zip(welcome.lane.as_ref())
-                .map(|(half, accept)| half.accept(connection, accept));
+                .map(|(half, accept)| half.accept(socket, connection, accept));
             Ok((welcome.clone(), lane.transpose()?, send, recv, decoder))
         }
         Some(Kind::Refused(refused)) => Err(ConnectError::Refused {
@@ -182,26 +182,21 @@ async fn greet(
 /// The receiving half of a lane whose sending half the relay has still to grant.
 struct HalfLane {
     number: u16,
-    aead: Aead,
     receiving: ReceivingLane,
 }
 
 impl HalfLane {
-    /// One AEAD is offered, the one this machine does best: its key must be in place before the relay learns the id.
+    /// Every AEAD that this machine can do is offered. Under the first, which most relays choose, packets are opened
+    /// before the answer is here.
     fn offer(socket: &Socket, connection: &Connection) -> Result<Option<Self>, ConnectError> {
-        let Some((&aead, number)) = Aead::supported().first().zip(LaneNumbers::default().take()) else {
+        let Some((&first, number)) = Aead::supported().first().zip(LaneNumbers::default().take()) else {
             return Ok(None);
         };
-        let secret = lane_secret(connection, Direction::FromServer, number, aead).ok_or(NO_EXPORTER)?;
-        let opener = Opener::new(secret, aead, socket.id_len());
+        let opener = lane_opener(socket, connection, number, first)?;
         Ok(socket
             .open(opener, connection.remote_address())
             .ok()
-            .map(|receiving| Self {
-                number,
-                aead,
-                receiving,
-            }))
+            .map(|receiving| Self { number, receiving }))
     }
 
     fn message(&self) -> Option<LaneOffer> {
@@ -209,26 +204,45 @@ impl HalfLane {
         Some(LaneOffer {
             number: self.number,
             lane_id,
-            aeads: vec![self.aead.code().into()],
+            aeads: Aead::supported().iter().map(|aead| aead.code().into()).collect(),
         })
     }
 
-    fn accept(self, connection: &Connection, accept: &LaneAccept) -> Result<Lane, ConnectError> {
-        let id = LaneId::new(&accept.lane_id);
-        let Some(id) =
-            id.filter(|_| accept.number == self.number && accept.aead == u32::from(self.aead.code()))
-        else {
+    fn accept(
+        self,
+        socket: &Socket,
+        connection: &Connection,
+        accept: &LaneAccept,
+    ) -> Result<Lane, ConnectError> {
+        let aead = Aead::choose(Aead::supported(), &[accept.aead]);
+        let id = LaneId::new(&accept.lane_id).filter(|_| accept.number == self.number);
+        let Some((aead, id)) = aead.zip(id) else {
             return Err(ConnectError::Protocol("it granted a lane that was not offered"));
         };
-        let secret =
-            lane_secret(connection, Direction::FromClient, self.number, self.aead).ok_or(NO_EXPORTER)?;
+        let secret = lane_secret(connection, Direction::FromClient, self.number, aead).ok_or(NO_EXPORTER)?;
+        let receiving = if Aead::supported().first() == Some(&aead) {
+            self.receiving
+        } else {
+            self.receiving
+                .reopened(lane_opener(socket, connection, self.number, aead)?)
+        };
         Ok(Lane {
-            sealer: Sealer::new(secret, self.aead, id),
-            receiving: self.receiving,
+            sealer: Sealer::new(secret, aead, id),
+            receiving,
             alive: Alive::new(clock::now()),
             to: Address::new(connection.remote_address(), None),
         })
     }
+}
+
+fn lane_opener(
+    socket: &Socket,
+    connection: &Connection,
+    number: u16,
+    aead: Aead,
+) -> Result<Opener, ConnectError> {
+    let secret = lane_secret(connection, Direction::FromServer, number, aead).ok_or(NO_EXPORTER)?;
+    Ok(Opener::new(secret, aead, socket.id_len()))
 }
 
 /// The next message; `None` at the end of the stream, however it ended.

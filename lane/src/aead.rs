@@ -22,10 +22,9 @@ impl Aead {
         }
     }
 
-    /// The best AEAD that is supported here and among those the peer offered, by wire value.
-    pub fn choose(offered: &[u32]) -> Option<Self> {
-        Self::supported()
-            .iter()
+    /// The best of `ours`, best first, that is among those the peer offered, by wire value.
+    pub fn choose(ours: &[Self], offered: &[u32]) -> Option<Self> {
+        ours.iter()
             .copied()
             .find(|aead| offered.contains(&u32::from(aead.code())))
     }
@@ -80,9 +79,13 @@ mod tests {
 
     #[test]
     fn chooses_own_favourite_among_the_offered() {
-        assert_eq!(Aead::choose(&[9, 2]), Some(Aead::ChaCha20Poly1305));
-        assert_eq!(Aead::choose(&[2, 1]), Aead::supported().first().copied());
-        assert_eq!(Aead::choose(&[0, 3, 258]), None);
+        let ours = Aead::supported();
+        assert_eq!(Aead::choose(ours, &[9, 2]), Some(Aead::ChaCha20Poly1305));
+        assert_eq!(Aead::choose(ours, &[2, 1]), ours.first().copied());
+        assert_eq!(Aead::choose(ours, &[0, 3, 258]), None);
+        let without_aes = &[Aead::ChaCha20Poly1305];
+        assert_eq!(Aead::choose(without_aes, &[1, 2]), Some(Aead::ChaCha20Poly1305));
+        assert_eq!(Aead::choose(without_aes, &[1]), None);
     }
 
     #[test]

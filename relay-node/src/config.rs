@@ -13,7 +13,10 @@ use std::{
 };
 
 use wzp_identity::{GrantKey, SecretError, shared_secret_issuer};
-use wzp_lane::ids::{Layout, LayoutError};
+use wzp_lane::{
+    Aead,
+    ids::{Layout, LayoutError},
+};
 use wzp_relay_core::{limits::ConnectionsConfig, limits::Rate, overload, rooms, speakers, trunk::Side};
 
 pub use args::Args;
@@ -51,6 +54,8 @@ pub struct Config {
     pub max_lanes: usize,
     /// How QUIC connection ids and lane ids look.
     pub ids: Layout,
+    /// Packet protections of lanes, best first; what this machine can do, without a flag.
+    pub aeads: &'static [Aead],
     /// Rooms, members, loudest.
     pub rooms: rooms::Config,
     /// How much anybody may use.
@@ -294,6 +299,7 @@ impl TryFrom<Args> for Config {
             quic_threads: usize::from(quic_threads),
             max_lanes: count(max_lanes),
             ids,
+            aeads: Aead::supported(),
             rooms,
             limits: Limits {
                 connections,

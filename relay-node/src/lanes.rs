@@ -59,15 +59,17 @@ impl Numbers {
     }
 }
 
-/// The relay's answer to an offer. Packets are opened from now on, and until the guard is dropped.
+/// The relay's answer to an offer, out of what it can do itself. Packets are opened from now on, and until the guard is
+/// dropped.
 pub(crate) fn accept(
     lanes: &Arc<Lanes>,
     port: &Arc<Port>,
     numbers: &mut Numbers,
+    ours: &[Aead],
     offer: &LaneOffer,
 ) -> Result<(Lane<Arc<Port>>, LaneAccept), NoLane> {
     numbers.take(offer.number)?;
-    let aead = Aead::choose(&offer.aeads).ok_or(NoLane::Aead)?;
+    let aead = Aead::choose(ours, &offer.aeads).ok_or(NoLane::Aead)?;
     let client_id = LaneId::new(&offer.lane_id).ok_or(NoLane::Id)?;
     let receiving = secret(port, Direction::FromClient, offer.number, aead)?;
     let sending = secret(port, Direction::FromServer, offer.number, aead)?;
@@ -89,38 +91,57 @@ pub(crate) fn accept(
 pub(crate) struct Offered {
     pub(crate) lane: Lane<Arc<Port>>,
     number: u16,
-    aead: Aead,
+    aeads: &'static [Aead],
 }
 
-/// Offers lane 0. One kind of protection only, so that packets can be opened before the answer is here.
-pub(crate) fn offer(lanes: &Arc<Lanes>, port: &Arc<Port>) -> Result<(Offered, LaneOffer), NoLane> {
-    let aead = *Aead::supported().first().ok_or(NoLane::Aead)?;
+/// Offers lane 0 under each of `aeads`. Under the first, which most relays choose, packets are opened before the
+/// answer is here.
+pub(crate) fn offer(
+    lanes: &Arc<Lanes>,
+    port: &Arc<Port>,
+    aeads: &'static [Aead],
+) -> Result<(Offered, LaneOffer), NoLane> {
     let number = 0;
-    let receiving = secret(port, Direction::FromServer, number, aead)?;
-    let opener = Opener::new(receiving, aead, lanes.layout().len());
+    let first = *aeads.first().ok_or(NoLane::Aead)?;
     let lane = lanes
-        .open(opener, |_| Arc::clone(port))
+        .open(receiving(lanes, port, number, first)?, |_| Arc::clone(port))
         .map_err(|_| NoLane::Full)?;
     let offer = LaneOffer {
         number,
         lane_id: Blob::new(lane.id().as_slice().to_vec()).ok_or(NoLane::Id)?,
-        aeads: vec![aead as u32],
+        aeads: aeads.iter().map(|aead| aead.code().into()).collect(),
     };
-    Ok((Offered { lane, number, aead }, offer))
+    Ok((Offered { lane, number, aeads }, offer))
 }
 
 impl Offered {
     /// The other relay's answer; the guard keeps the receiving half open.
-    pub(crate) fn accepted(self, port: &Port, accept: &LaneAccept) -> Result<Lane<Arc<Port>>, NoLane> {
-        if accept.number != self.number || accept.aead != self.aead as u32 {
-            return Err(NoLane::Aead);
+    pub(crate) fn accepted(
+        self,
+        lanes: &Lanes,
+        port: &Port,
+        accept: &LaneAccept,
+    ) -> Result<Lane<Arc<Port>>, NoLane> {
+        let aead = Aead::choose(self.aeads, &[accept.aead]).ok_or(NoLane::Aead)?;
+        if accept.number != self.number {
+            return Err(NoLane::Number);
         }
         let id = LaneId::new(&accept.lane_id).ok_or(NoLane::Id)?;
-        let secret = secret(port, Direction::FromClient, self.number, self.aead)?;
-        let sealer = Sealer::new(secret, self.aead, id);
+        let secret = secret(port, Direction::FromClient, self.number, aead)?;
+        let lane = if self.aeads.first() == Some(&aead) {
+            self.lane
+        } else {
+            self.lane.reopened(receiving(lanes, port, self.number, aead)?)
+        };
+        let sealer = Sealer::new(secret, aead, id);
         port.set_lane(OutLane::new(sealer, &port.connection, Roaming::Fixed));
-        Ok(self.lane)
+        Ok(lane)
     }
+}
+
+fn receiving(lanes: &Lanes, port: &Port, number: u16, aead: Aead) -> Result<Opener, NoLane> {
+    let secret = secret(port, Direction::FromServer, number, aead)?;
+    Ok(Opener::new(secret, aead, lanes.layout().len()))
 }
 
 fn secret(port: &Port, direction: Direction, number: u16, aead: Aead) -> Result<Secret, NoLane> {

@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use quinn::Connection;
 use tokio::{net::lookup_host, time};
 use wzp_identity::{EXPORTER_LABEL, GrantClaims, GrantKey, GrantRole, Identity, RoomScope, Validity};
+use wzp_lane::Aead;
 use wzp_relay_core::{limits::Rate, stats::Leg};
 use wzp_socket::{
     address::canonical,
@@ -34,6 +35,7 @@ pub(crate) struct Caller {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) sender: Sender,
     pub(crate) lanes: Arc<Lanes>,
+    pub(crate) aeads: &'static [Aead],
     /// Made at every start: it names nobody.
     pub(crate) identity: Identity,
     /// Signs our grants for the role of a relay.
@@ -105,7 +107,7 @@ impl Caller {
         let (mut send, recv) = connection.open_bi().await?;
         let (outbox, outgoings) = outbox();
         let port = Port::new(connection.clone(), [0; 32], Leg::Mesh, seats, outbox);
-        let (offered, offer) = lanes::offer(&self.lanes, &port).ok().unzip();
+        let (offered, offer) = lanes::offer(&self.lanes, &port, self.aeads).ok().unzip();
         let hello = Hello {
             software: SOFTWARE.to_owned(),
             identity_key: self.identity.public().to_bytes(),
@@ -119,7 +121,7 @@ impl Caller {
         let mut reader = Reader::new(recv, Rate::new(MESSAGES.0, MESSAGES.1));
         let welcome = read_welcome(&mut reader).await?;
         let lane = match (offered, &welcome.lane) {
-            (Some(offered), Some(accept)) => offered.accepted(&port, accept).ok(),
+            (Some(offered), Some(accept)) => offered.accepted(&self.lanes, &port, accept).ok(),
             _ => None,
         };
         Ok(Call {

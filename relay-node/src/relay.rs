@@ -16,6 +16,7 @@ use tokio::{
 };
 use tracing::info;
 use wzp_identity::{GrantKey, Identity, Phrase};
+use wzp_lane::Aead;
 use wzp_relay_core::{
     admission::{Policy, Refusal},
     lifecycle::Lifecycle,
@@ -61,6 +62,7 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 pub(crate) struct Shared {
     pub(crate) hall: Hall,
     pub(crate) lanes: Arc<Lanes>,
+    pub(crate) aeads: &'static [Aead],
     /// Which members may enter, here or behind another relay.
     pub(crate) policy: Policy,
     /// Which relays may bring them.
@@ -117,6 +119,7 @@ impl Relay {
             quic_threads: _,
             max_lanes,
             ids,
+            aeads,
             rooms,
             limits,
             log: _,
@@ -163,6 +166,7 @@ impl Relay {
         let shared = Arc::new(Shared {
             hall: Hall::new(rooms),
             lanes: LaneTable::new(max_lanes, ids),
+            aeads,
             policy: Policy::of(access.key().map(GrantKey::public)),
             relay_policy: Policy::of(forward_key.as_deref().map(GrantKey::public)),
             limits,
@@ -192,6 +196,7 @@ impl Relay {
             sessions: Arc::clone(&door.sessions),
             sender: door.running.sender().clone(),
             lanes: Arc::clone(&shared.lanes),
+            aeads,
             identity: Identity::from_phrase(&Phrase::generate(&mut SystemRng)),
             grant_key: forward_key,
         };

@@ -286,7 +286,8 @@ impl Signals {
     }
 
     fn accept_lane(&mut self, offer: &LaneOffer) -> Option<LaneAccept> {
-        match lanes::accept(&self.lanes, &self.port, &mut self.numbers, offer) {
+        let aeads = self.relay.aeads;
+        match lanes::accept(&self.lanes, &self.port, &mut self.numbers, aeads, offer) {
             Ok((lane, accept)) => {
                 self.lane = Some(lane);
                 Some(accept)

@@ -1,5 +1,6 @@
 //! Relays with relays: forward mode and probes.
 
+use wzp_lane::Aead;
 use wzp_wire::{
     SenderId,
     signal::{
@@ -107,6 +108,26 @@ async fn members_on_both_sides_of_a_trunk_hear_each_other() {
     );
     drop(above);
     assert_eq!(left(&mut below).await, above_below);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trunk_to_a_relay_without_aes_goes_over_a_lane() {
+    let without_aes: &[Aead] = &[Aead::ChaCha20Poly1305];
+    let up = Server::start_changed("127.0.0.1:0", &[], |config| config.aeads = without_aes).await;
+    let down = forwarding(&up, &[]).await;
+    for relay in [&up, &down] {
+        relay.until("wzp_relay_lanes", |lanes| lanes == 1.0).await;
+    }
+    let mut above = Client::start(up.address).await;
+    let mut below = Client::start(down.address).await;
+    let (above_id, _) = above.join("room").await;
+    let (below_id, _) = below.join("room").await;
+    let below_above = joined(&mut above).await;
+    let above_below = joined(&mut below).await;
+    speak(&below, below_id, below_above, 2, &above).await;
+    speak(&above, above_id, above_below, 3, &below).await;
+    let failed = "wzp_relay_packets_dropped_total{reason=\"auth\"}";
+    assert_eq!((up.metric(failed).await, down.metric(failed).await), (0.0, 0.0));
 }
 
 async fn speak(from: &Client, me: SenderId, heard_as: SenderId, byte: u8, listener: &Client) {

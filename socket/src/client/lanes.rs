@@ -124,6 +124,16 @@ impl Lanes {
         })
     }
 
+    fn replace(&self, id: LaneId, opener: Opener) {
+        let _registry = self.registry();
+        let mut snapshot = Snapshot::clone(&self.snapshot.load());
+        if let Some(lane) = snapshot.lanes.get_mut(&id) {
+            let (key, peer) = (lane.key, lane.peer);
+            *lane = Arc::new(Receiver { key, opener, peer });
+        }
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
     fn draw(&self, registry: &mut Registry, snapshot: &Snapshot, now: Instant) -> Option<LaneId> {
         if snapshot.lanes.len() + registry.retired.len(now) >= Self::MAX {
             return None;
@@ -184,6 +194,13 @@ impl ReceivingLane {
     /// What its datagrams are marked with.
     pub fn key(&self) -> LaneKey {
         self.key
+    }
+
+    /// The same lane with other keys: its sender chose another protection than was expected.
+    #[must_use]
+    pub fn reopened(self, opener: Opener) -> Self {
+        self.lanes.replace(self.id, opener);
+        self
     }
 
     /// Keeps the lane open until `connection` is closed, reset or idle, then closes it.

@@ -184,6 +184,24 @@ impl<T> Lane<T> {
         connection.closed().await;
     }
 
+    /// The same lane with other keys: its sender chose another protection than was expected.
+    #[must_use]
+    pub fn reopened(mut self, opener: Opener) -> Self
+    where
+        T: Clone,
+    {
+        self.entry = Arc::new(Entry {
+            id: self.entry.id,
+            tail: self.entry.tail,
+            opener,
+            state: self.entry.state.clone(),
+        });
+        self.table
+            .slot(self.entry.tail)
+            .store(Some(Arc::clone(&self.entry)));
+        self
+    }
+
     /// The entry, for keeping a reference where the lane is sent from.
     pub fn entry(&self) -> &Arc<Entry<T>> {
         &self.entry
@@ -250,6 +268,19 @@ mod tests {
                 assert!(table.find(&[&[0], id.as_slice()].concat()).is_none());
             }
         }
+    }
+
+    #[test]
+    fn a_reopened_lane_has_its_id_and_the_new_keys() {
+        let layout = Layout::default();
+        let table = LaneTable::new(1, layout);
+        let lane = table.open(opener(layout), |_| 7).unwrap();
+        let (id, before) = (lane.id(), Arc::clone(lane.entry()));
+        let lane = lane.reopened(opener(layout));
+        assert_eq!((lane.id(), lane.state, table.len()), (id, 7, 1));
+        assert!(!Arc::ptr_eq(table.find(id.as_slice()).unwrap().entry(), &before));
+        drop(lane);
+        assert!(table.find(id.as_slice()).is_none() && table.is_empty());
     }
 
     #[test]
