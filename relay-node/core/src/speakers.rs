@@ -7,6 +7,11 @@
 //!      └──────────────────── 300 ms later ◀──── leaving, still heard ◀───────┘
 //! ```
 //!
+//! Levels are what senders claim, so nobody keeps a floor by loudness alone: held for longer than 4 s, a floor counts for
+//! no more than level 6 (-36 dBov). Speech is above that, what is around a speaker below, so a monologue goes on. Who
+//! gets a floor because its holder had it too long keeps it for 4 s against everybody while it speaks; who lost it so
+//! takes none but a silent one for 4 s. Taking one again soon after losing it goes on with the time it was held before.
+//!
 //! While the relay sheds load the floors behind the first few are out of use, and every room has this table.
 //!
 //! The tables have a fixed size and are shared by every snapshot of a room, so that a membership change does not
@@ -23,6 +28,13 @@ use crate::forward::Heard;
 
 /// How long somebody goes on being heard after being overtaken, and how long a silent floor is kept.
 pub const HANG_OVER: Duration = Duration::from_millis(300);
+
+/// For how long a floor counts as loud as its holder, and how long its loss by age is felt.
+const TURN_MS: u64 = 4_000;
+/// What is louder than this speaks, in a room or in its background.
+const AGED: u8 = 6;
+/// Louder than anybody.
+const KEPT: u8 = 16;
 
 /// When a room forwards only its loudest members, and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +55,10 @@ impl Default for Config {
 #[derive(Debug)]
 pub struct Speakers {
     floors: Box<[AtomicU64]>,
+    /// Who had the floor of the same index before.
     leaving: Box<[AtomicU64]>,
+    /// Who lost it because it had it too long.
+    resting: Box<[AtomicU64]>,
 }
 
 impl Speakers {
@@ -53,6 +68,7 @@ impl Speakers {
         Self {
             floors: free(),
             leaving: free(),
+            resting: free(),
         }
     }
 
@@ -90,14 +106,18 @@ impl Speakers {
             let Some(floor) = Floor::unpack(old).filter(|floor| floor.sender == from) else {
                 continue;
             };
-            let heard_ms = if heard.speaks() { now_ms } else { floor.heard_ms };
+            let mut new = floor;
             // A step of 4 dB a packet: long enough for the pauses between syllables.
-            let level = heard.level.get().max(floor.level.saturating_sub(1));
-            let new = Floor {
-                level,
-                heard_ms,
-                ..floor
-            };
+            new.level = heard.level.get().max(floor.level.saturating_sub(1));
+            if heard.speaks() {
+                let held_ms = if floor.is_stale(now_ms) {
+                    floor.carried_ms(now_ms)
+                } else {
+                    floor.held_ms(now_ms)
+                };
+                new.since_ms = now_ms.saturating_sub(held_ms.min(HELD_MS));
+                new.heard_ms = now_ms;
+            }
             // Whoever took the floor in between has it; this packet still counts as its holder's.
             let _ = word.compare_exchange(old, new.pack(), Relaxed, Relaxed);
             return true;
@@ -112,196 +132,156 @@ impl Speakers {
             .iter()
             .take(floors)
             .zip(&self.leaving)
-            .map(|(floor, leaving)| (floor, floor.load(Relaxed), leaving));
-        let Some((floor, old, leaving)) = words.min_by_key(|&(_, word, _)| strength(word)) else {
+            .zip(&self.resting);
+        let words = words.map(|((floor, leaving), resting)| (floor, floor.load(Relaxed), leaving, resting));
+        let Some((word, old, leaving, resting)) = words.min_by_key(|&(_, word, ..)| strength(word)) else {
             return false;
         };
-        if level.get() <= strength(old) {
+        let weakest = strength(old);
+        if level.get() <= weakest || weakest > 0 && self.rests(from, now_ms) {
             return false;
         }
+        let holder = Floor::unpack(old);
+        let spoke = holder.filter(|holder| !holder.is_stale(now_ms));
+        let is_turn = spoke.is_some_and(|holder| level.get() <= holder.level);
+        let held_ms = if is_turn { 0 } else { self.carried_ms(from, now_ms) };
         let new = Floor {
             sender: from,
             level: level.get(),
+            is_turn,
             heard_ms: now_ms,
+            since_ms: now_ms.saturating_sub(held_ms),
         };
-        if floor.compare_exchange(old, new.pack(), Relaxed, Relaxed).is_err() {
+        if word.compare_exchange(old, new.pack(), Relaxed, Relaxed).is_err() {
             return false;
         }
-        if let Some(overtaken) = Floor::unpack(old).filter(|floor| !floor.is_stale(now_ms)) {
-            let until = Floor {
-                heard_ms: now_ms,
-                ..overtaken
-            };
-            leaving.store(until.pack(), Relaxed);
+        let Some(holder) = holder else { return true };
+        let left = Floor {
+            heard_ms: if spoke.is_some() { now_ms } else { holder.heard_ms },
+            ..holder
+        };
+        leaving.store(left.pack(), Relaxed);
+        if is_turn {
+            resting.store(left.pack(), Relaxed);
         }
         true
     }
+
+    /// It lost a floor a moment ago because it had it too long.
+    fn rests(&self, from: SenderId, now_ms: u64) -> bool {
+        let resting = self
+            .resting
+            .iter()
+            .filter_map(|word| Floor::unpack(word.load(Relaxed)));
+        resting
+            .into_iter()
+            .any(|floor| floor.sender == from && floor.silent_ms(now_ms) < TURN_MS)
+    }
+
+    /// How long it had the floor that it lost, less the time since: pauses and quarrels do not make it new.
+    fn carried_ms(&self, from: SenderId, now_ms: u64) -> u64 {
+        let left = self
+            .leaving
+            .iter()
+            .filter_map(|word| Floor::unpack(word.load(Relaxed)));
+        let left = left.filter(|floor| floor.sender == from);
+        left.map(|floor| floor.carried_ms(now_ms)).max().unwrap_or(0)
+    }
 }
 
-/// `sender 16 ‖ level 8 ‖ heard_ms 40`; 0 is a free floor, since nobody has sender id 0.
+/// `sender 16 ‖ level 4 ‖ turn 1 ‖ heard_ms 22 ‖ since_ms 21`; 0 is a free floor, since nobody has sender id 0.
+///
+/// Times wrap: a floor that was silent for 70 minutes is taken for a fresh one for a second.
 #[derive(Clone, Copy)]
 struct Floor {
     sender: SenderId,
     level: u8,
+    /// Taken from somebody who had it too long.
+    is_turn: bool,
     heard_ms: u64,
+    since_ms: u64,
 }
 
-const HEARD_BITS: u32 = 40;
-const HEARD_MASK: u64 = (1 << HEARD_BITS) - 1;
+const SINCE_BITS: u32 = 21;
+const HEARD_BITS: u32 = 22;
+const TURN_BIT: u32 = SINCE_BITS + HEARD_BITS;
+const LEVEL_BIT: u32 = TURN_BIT + 1;
+const SENDER_BIT: u32 = LEVEL_BIT + 4;
+/// Held for longer is the same as held for this long, which is well within the bits.
+const HELD_MS: u64 = 1 << (SINCE_BITS - 1);
+/// How far the clocks of two threads may be apart.
+const SKEW_MS: u64 = 1_000;
 
 impl Floor {
     fn unpack(word: u64) -> Option<Self> {
-        let [high, low, level, ..] = word.to_be_bytes();
+        let [high, low, ..] = word.to_be_bytes();
         Some(Self {
             sender: SenderId::new(u16::from_be_bytes([high, low]))?,
-            level,
-            heard_ms: word & HEARD_MASK,
+            level: u8::try_from(word >> LEVEL_BIT & 0xf).unwrap_or(0),
+            is_turn: word >> TURN_BIT & 1 == 1,
+            heard_ms: word >> SINCE_BITS & mask(HEARD_BITS),
+            since_ms: word & mask(SINCE_BITS),
         })
     }
 
     fn pack(self) -> u64 {
-        u64::from(self.sender.get()) << 48 | u64::from(self.level) << HEARD_BITS | self.heard_ms & HEARD_MASK
+        u64::from(self.sender.get()) << SENDER_BIT
+            | u64::from(self.level & 0xf) << LEVEL_BIT
+            | u64::from(self.is_turn) << TURN_BIT
+            | (self.heard_ms & mask(HEARD_BITS)) << SINCE_BITS
+            | self.since_ms & mask(SINCE_BITS)
+    }
+
+    fn silent_ms(self, now_ms: u64) -> u64 {
+        passed(now_ms, self.heard_ms, HEARD_BITS)
+    }
+
+    fn held_ms(self, now_ms: u64) -> u64 {
+        passed(now_ms, self.since_ms, SINCE_BITS)
+    }
+
+    /// How long it was held until it was last heard, less the time since.
+    fn carried_ms(self, now_ms: u64) -> u64 {
+        let held = passed(self.heard_ms, self.since_ms, SINCE_BITS);
+        held.saturating_sub(self.silent_ms(now_ms))
     }
 
     fn is_stale(self, now_ms: u64) -> bool {
-        u128::from(now_ms.saturating_sub(self.heard_ms)) >= HANG_OVER.as_millis()
+        u128::from(self.silent_ms(now_ms)) >= HANG_OVER.as_millis()
+    }
+
+    /// Up to 255 ms more, so that the end of a turn favours nobody whose packets come at regular times.
+    fn spread_ms(self) -> u64 {
+        (self.since_ms ^ u64::from(self.sender.get())).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56
     }
 
     /// What a newcomer has to be louder than.
     fn strength(self, now_ms: u64) -> u8 {
         if self.is_stale(now_ms) {
-            0
-        } else {
-            self.level.max(1)
+            return 0;
         }
+        let is_old = self.held_ms(now_ms) >= TURN_MS + self.spread_ms();
+        let most = if is_old { AGED } else { KEPT };
+        if self.is_turn && !is_old {
+            return KEPT;
+        }
+        self.level.max(1).min(most)
     }
+}
+
+const fn mask(bits: u32) -> u64 {
+    (1 << bits) - 1
+}
+
+/// Milliseconds between two times of which that many bits are known.
+fn passed(now_ms: u64, then_ms: u64, bits: u32) -> u64 {
+    let passed = now_ms.wrapping_sub(then_ms) & mask(bits);
+    if passed > mask(bits) - SKEW_MS { 0 } else { passed }
 }
 
 fn millis(now: Instant) -> u64 {
-    (now.as_micros() / 1_000) & HEARD_MASK
+    now.as_micros() / 1_000
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    fn sender(id: u16) -> SenderId {
-        SenderId::new(id).unwrap()
-    }
-
-    fn speech(level: u8) -> Heard {
-        Heard {
-            level: Level::new(level).unwrap(),
-            comfort_noise: false,
-        }
-    }
-
-    const NOISE: Heard = Heard {
-        level: Level::MAX,
-        comfort_noise: true,
-    };
-
-    fn at(ms: u64) -> Instant {
-        Instant::from_micros(ms * 1_000)
-    }
-
-    /// Everybody speaks once every 20 ms from `from` to `to`; who was heard in the last of these rounds.
-    fn rounds(speakers: &Speakers, levels: &[(u16, u8)], from: u64, to: u64) -> BTreeSet<u16> {
-        let mut heard = BTreeSet::new();
-        for ms in (from..to).step_by(20) {
-            heard = levels
-                .iter()
-                .filter(|&&(id, level)| speakers.admit(sender(id), speech(level), at(ms), 3))
-                .map(|&(id, _)| id)
-                .collect();
-        }
-        heard
-    }
-
-    #[test]
-    fn the_three_loudest_are_heard_once_the_hang_over_has_passed() {
-        let speakers = Speakers::new(3);
-        let levels: Vec<_> = (1..=12).map(|id| (id, id as u8)).collect();
-        assert_eq!(rounds(&speakers, &levels, 0, 1_000), BTreeSet::from([10, 11, 12]));
-    }
-
-    #[test]
-    fn the_overtaken_is_heard_for_300_ms_more_and_not_longer() {
-        let speakers = Speakers::new(1);
-        assert!(speakers.admit(sender(1), speech(5), at(0), 3));
-        assert!(speakers.admit(sender(2), speech(9), at(100), 3));
-        for ms in (100..400).step_by(20) {
-            assert!(speakers.admit(sender(2), speech(9), at(ms), 3));
-            assert!(speakers.admit(sender(1), speech(5), at(ms), 3), "{ms}");
-        }
-        assert!(!speakers.admit(sender(1), speech(5), at(400), 3));
-    }
-
-    #[test]
-    fn a_pause_shorter_than_the_hang_over_keeps_the_floor() {
-        let speakers = Speakers::new(1);
-        assert!(speakers.admit(sender(1), speech(9), at(0), 3));
-        assert!(!speakers.admit(sender(2), speech(8), at(299), 3));
-        assert!(speakers.admit(sender(2), speech(1), at(300), 3));
-    }
-
-    #[test]
-    fn comfort_noise_and_silence_take_no_floor_but_follow_whoever_has_it() {
-        let speakers = Speakers::new(1);
-        assert!(!speakers.admit(sender(1), NOISE, at(0), 3));
-        assert!(!speakers.admit(sender(1), speech(0), at(0), 3));
-        assert!(speakers.admit(sender(1), speech(4), at(20), 3));
-        assert!(speakers.admit(sender(1), NOISE, at(1_000), 3));
-        assert!(speakers.admit(sender(2), speech(1), at(1_020), 3));
-        assert!(!speakers.admit(sender(1), NOISE, at(1_040), 3));
-    }
-
-    #[test]
-    fn noise_of_a_holder_does_not_defend_its_floor() {
-        let speakers = Speakers::new(1);
-        assert!(speakers.admit(sender(1), speech(15), at(0), 3));
-        for ms in (20..300).step_by(20) {
-            assert!(speakers.admit(sender(1), NOISE, at(ms), 3));
-        }
-        assert!(speakers.admit(sender(2), speech(1), at(300), 3));
-    }
-
-    #[test]
-    fn never_more_than_twice_the_floors_at_once() {
-        let speakers = Speakers::new(3);
-        for id in 1..=1_000u16 {
-            let level = 1 + (id % 15) as u8;
-            speakers.admit(sender(id), speech(level), at(u64::from(id)), 3);
-        }
-        let silent = Heard {
-            level: Level::SILENCE,
-            comfort_noise: true,
-        };
-        let heard = (1..=1_000)
-            .filter(|&id| speakers.admit(sender(id), silent, at(1_001), 3))
-            .count();
-        assert!(heard <= 6, "{heard}");
-    }
-
-    #[test]
-    fn narrowing_silences_at_once_and_widening_lets_them_speak_again() {
-        let speakers = Speakers::new(3);
-        let levels: Vec<_> = (1..=5).map(|id| (id, id as u8)).collect();
-        rounds(&speakers, &levels, 0, 1_000);
-        let heard = |floors, ms| {
-            let admitted =
-                |&&(id, level): &&(u16, u8)| speakers.admit(sender(id), speech(level), at(ms), floors);
-            levels.iter().filter(admitted).count()
-        };
-        let narrowed: Vec<_> = (1_000..1_400).step_by(20).map(|ms| heard(1, ms)).collect();
-        assert!(narrowed.iter().all(|&heard| heard <= 2), "{narrowed:?}");
-        assert_eq!(narrowed.last(), Some(&1));
-        assert!(speakers.admit(sender(5), speech(5), at(1_400), 1));
-        assert_eq!(
-            rounds(&speakers, &levels, 1_400, 2_400),
-            BTreeSet::from([3, 4, 5])
-        );
-    }
-}
+mod tests;
