@@ -67,6 +67,7 @@ pub struct JoinOptions {
 
 /// Why a call is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EndReason {
     /// We left.
     Left,
@@ -88,6 +89,7 @@ pub enum EndReason {
 
 /// What happens in a call.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Event {
     /// Media takes this path from now on.
     Path {
@@ -380,6 +382,9 @@ impl Call {
     }
 
     /// Leaves the room and returns the last figures. Not cancel-safe: the call is over either way.
+    ///
+    /// At once: who wants the last words repaired where they were lost waits half a second after
+    /// [`Event::SourceEnded`].
     pub async fn leave(mut self) -> Stats {
         self.stay.0.media.tell(Command::Leave);
         while let Some(event) = self.events.recv().await {

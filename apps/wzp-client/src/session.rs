@@ -306,6 +306,7 @@ fn ended(relay: &str, reason: EndReason) -> End {
                 after.as_secs()
             ),
         ),
+        _ => (Exit::Failed, "the call ended".into()),
     };
     End::Broken(Failure { exit, text })
 }

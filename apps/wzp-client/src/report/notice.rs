@@ -99,12 +99,8 @@ impl Notice {
                 NoticeKind::UpstreamRestored => Self::UpstreamRestored { said },
                 NoticeKind::Unspecified => Self::Relay { said },
             },
-            Happened::Path { .. }
-            | Happened::MemberJoined { .. }
-            | Happened::MemberLeft { .. }
-            | Happened::Tier { .. }
-            | Happened::SourceEnded
-            | Happened::Ended { .. } => return None,
+            // What the other events tell of.
+            _ => return None,
         })
     }
 }
