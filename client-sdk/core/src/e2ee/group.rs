@@ -28,6 +28,7 @@ use super::{
     held::Held,
     opener::Opener,
     sealer::Sealer,
+    wrap::Pair,
 };
 
 /// Events that nobody polled; further ones are dropped.
@@ -47,6 +48,9 @@ pub struct Group {
     ephemeral: StaticSecret,
     me: Option<SenderId>,
     members: BTreeMap<SenderId, Member>,
+    /// By their announcement, so that no counter is used twice whoever shows it. Made at the first message, in large
+    /// rooms long after the announcement.
+    pairs: BTreeMap<Id, Pair>,
     /// Every announcement ever taken, our own included.
     seen: BTreeSet<Id>,
     sealer: Sealer,
@@ -84,6 +88,7 @@ impl Group {
             ephemeral,
             me: None,
             members: BTreeMap::new(),
+            pairs: BTreeMap::new(),
             sealer,
             echo: Opener::new(),
             held: Held::default(),
@@ -126,6 +131,7 @@ impl Group {
         let Some(member) = self.members.remove(&sender) else {
             return;
         };
+        self.forget_pair(member.announced.id);
         self.held.forget(sender);
         self.post.forget(sender);
         self.event(Event::MemberLeft { sender });

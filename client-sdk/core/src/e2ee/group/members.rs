@@ -7,10 +7,9 @@ use wzp_wire::{Instant, SenderId};
 use super::{
     super::{
         EAGER_ROOM, MAX_ANNOUNCEMENT_BYTES, MAX_MEMBERS,
-        announce::Announcement,
+        announce::{Announcement, Id},
         event::{Event, Misbehaviour},
         opener::Opener,
-        wrap::Pair,
     },
     Group,
     post::Note,
@@ -29,8 +28,6 @@ pub(super) const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Member {
     pub(super) announced: Announcement,
-    /// Made at the first message, in large rooms long after the announcement.
-    pub(super) pair: Option<Pair>,
     pub(super) opener: Opener,
     pub(super) standing: Standing,
     /// It has sent something that authenticated.
@@ -58,7 +55,6 @@ impl Member {
     fn new(announced: Announcement) -> Self {
         Self {
             announced,
-            pair: None,
             opener: Opener::new(),
             standing: Standing::AwaitConfirmation,
             heard: false,
@@ -146,7 +142,7 @@ impl Group {
         {
             return Ok(None);
         }
-        if self.seen.contains(&announced.id) {
+        if self.seen.contains(&announced.id) && !self.is_unproven(announced.id) {
             return Err(Misbehaviour::ReplayedHandshake);
         }
         if self.seen.len() >= MAX_JOINS {
@@ -158,6 +154,40 @@ impl Group {
             return Err(Misbehaviour::TooManyMembers);
         }
         Ok(Some(announced))
+    }
+
+    /// Somebody is here with this announcement, and nobody has proven yet that it is theirs: who came first with it may
+    /// have copied it from who comes now.
+    fn is_unproven(&self, announcement: Id) -> bool {
+        let mut holders = self.holders(announcement).peekable();
+        holders.peek().is_some() && holders.all(|(_, member)| member.standing != Standing::Verified)
+    }
+
+    fn holders(&self, announcement: Id) -> impl Iterator<Item = (SenderId, &Member)> {
+        let members = self.members.iter();
+        members
+            .filter(move |(_, member)| member.announced.id == announcement)
+            .map(|(sender, member)| (*sender, member))
+    }
+
+    /// `owner` proved that its announcement is its own: whoever else shows it has copied it.
+    pub(super) fn turn_away_copies(&mut self, now: Instant, owner: SenderId) {
+        let Some(announcement) = self.members.get(&owner).map(|member| member.announced.id) else {
+            return;
+        };
+        let holders = self.holders(announcement).map(|(sender, _)| sender);
+        let copies: Vec<SenderId> = holders.filter(|sender| *sender != owner).collect();
+        for copy in copies {
+            self.handle_member_left(now, copy);
+            self.refuse(copy, Misbehaviour::ReplayedHandshake);
+        }
+    }
+
+    /// Nobody is here with this announcement any more, and nobody comes with it again.
+    pub(super) fn forget_pair(&mut self, announcement: Id) {
+        if self.holders(announcement).next().is_none() {
+            self.pairs.remove(&announcement);
+        }
     }
 
     pub(super) fn is_small(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Messages between two members.
 
-use std::time::Duration;
+use std::{collections::btree_map::Entry, time::Duration};
 
 use wzp_wire::{Instant, SenderId};
 
@@ -107,6 +107,7 @@ impl Group {
             let returned = member.standing == Standing::Withheld;
             member.verified();
             self.event(Event::MemberVerified { sender: from, public });
+            self.turn_away_copies(now, from);
             if returned {
                 self.undelivered = true;
                 self.deliver(now);
@@ -175,10 +176,10 @@ impl Group {
     }
 
     fn pair(&mut self, with: SenderId) -> Result<&mut Pair, Misbehaviour> {
-        let member = self.members.get_mut(&with).ok_or(Misbehaviour::UnknownSender)?;
-        if member.pair.is_none() {
-            member.pair = Some(Pair::new(&self.ephemeral, &self.mine, &member.announced)?);
-        }
-        member.pair.as_mut().ok_or(Misbehaviour::UnknownSender)
+        let member = self.members.get(&with).ok_or(Misbehaviour::UnknownSender)?;
+        Ok(match self.pairs.entry(member.announced.id) {
+            Entry::Occupied(pair) => pair.into_mut(),
+            Entry::Vacant(none) => none.insert(Pair::new(&self.ephemeral, &self.mine, &member.announced)?),
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! A relay that lies: each lie is refused and named.
 
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-use wzp_wire::RoomName;
+use wzp_wire::{RoomName, SenderId};
 
 use super::relay::{Delivery, Relay, id, identity, seal};
 use crate::e2ee::{Event, Group, MAX_MEMBERS, Misbehaviour, OpenError};
@@ -127,6 +127,85 @@ fn a_replayed_announcement_gets_no_second_member_and_no_key() {
     relay.speak(id(1), "not for two");
     relay.run_ms(500);
     assert!(relay.heard(id(3), "not for two") && !relay.heard(id(2), "not for two"));
+}
+
+/// A newcomer is told first of 9, who shows the announcement of 2.
+fn newcomer_sees_a_copy_first(relay: &mut Relay) -> SenderId {
+    let copied = announcement_of(relay, 2);
+    let newcomer = relay.join(4);
+    relay.deliver(newcomer, Delivery::MemberJoined(id(9), copied));
+    newcomer
+}
+
+#[test]
+fn a_copied_announcement_does_not_shut_out_its_owner() {
+    let mut relay = room();
+    let newcomer = newcomer_sees_a_copy_first(&mut relay);
+    relay.run_ms(2_000);
+    let client = &relay.clients[&newcomer];
+    assert!(client.verified(id(2)) && !client.verified(id(9)));
+    let named = Event::Refused {
+        sender: id(9),
+        why: Misbehaviour::ReplayedHandshake,
+    };
+    assert!(client.events.contains(&named), "{:?}", client.events);
+    assert_eq!(relay.refusals(newcomer), [Misbehaviour::ReplayedHandshake]);
+    relay.assert_all_hear_all();
+    // Proven once, it belongs to nobody else, and to nobody at all when its owner has left.
+    let copied = announcement_of(&relay, 2);
+    for leaves in [false, true] {
+        if leaves {
+            relay.leave(id(2));
+            relay.run_ms(1_000);
+        }
+        for sender in [9, 2] {
+            relay.client(newcomer).events.clear();
+            relay.deliver(newcomer, Delivery::MemberJoined(id(sender), copied.clone()));
+            let refused = leaves || sender == 9;
+            assert_eq!(relay.refusals(newcomer).len(), usize::from(refused));
+        }
+    }
+}
+
+#[test]
+fn an_unproven_announcement_ends_with_the_last_who_shows_it() {
+    let mut relay = room();
+    let room = RoomName::parse("standup").unwrap();
+    let old = Group::new(&identity(5), &room, &mut ChaCha8Rng::seed_from_u64(99));
+    let bytes = old.announcement().to_vec();
+    for sender in [8, 9] {
+        relay.deliver(id(1), Delivery::MemberJoined(id(sender), bytes.clone()));
+    }
+    assert_eq!(relay.refusals(id(1)), []);
+    for sender in [8, 9] {
+        relay.deliver(id(1), Delivery::MemberLeft(id(sender)));
+    }
+    for sender in [8, 9, 10] {
+        assert_refused(
+            &mut relay,
+            Delivery::MemberJoined(id(sender), bytes.clone()),
+            Misbehaviour::ReplayedHandshake,
+        );
+    }
+}
+
+#[test]
+fn whoever_shows_one_announcement_no_message_counter_comes_twice() {
+    let mut relay = room();
+    let room = RoomName::parse("standup").unwrap();
+    let old = Group::new(&identity(5), &room, &mut ChaCha8Rng::seed_from_u64(99));
+    let mut counters = Vec::new();
+    for sender in [8, 9] {
+        let (now, group) = (relay.now, &mut relay.client(id(1)).group);
+        group.handle_member_joined(now, id(sender), old.announcement());
+        while let Some((to, message)) = group.poll_transmit() {
+            assert_eq!(to, id(sender));
+            counters.push(message[33..41].to_vec());
+        }
+    }
+    let sent = counters.len();
+    counters.dedup();
+    assert!(sent >= 2 && counters.len() == sent, "{counters:?}");
 }
 
 #[test]
