@@ -134,6 +134,10 @@ pub struct Limits {
     pub trunk_joins: Rate,
     /// From the first packet of a handshake to a good Hello.
     pub unauthenticated: Duration,
+    /// How long somebody may take nothing of what waits for it.
+    pub patience: Duration,
+    /// Bytes of all signalling queues together.
+    pub queues: usize,
     /// When less is forwarded and nobody taken in.
     pub overload: overload::Config,
 }
@@ -313,6 +317,8 @@ impl TryFrom<Args> for Config {
                 questions: Rate::new(QUESTIONS.0, QUESTIONS.1),
                 trunk_joins: Rate::new(50, 1_000),
                 unauthenticated: Duration::from_secs(5),
+                patience: Duration::from_secs(10),
+                queues: 256 << 20,
                 overload: overload::Config::default(),
             },
             log: parse_log(log, log_json)?,

@@ -1,14 +1,16 @@
 //! Signalling messages as the relay writes them, framed.
 
+use std::{sync::Arc, vec};
+
 use bytes::Bytes;
-use wzp_relay_core::admission::Refusal;
+use wzp_relay_core::{admission::Refusal, outbox::List};
 use wzp_wire::{
     RoomName, SenderId,
     signal::{self, Kind, Reason, proto},
 };
 
-/// Longest announcement list in one message, well below the limit of a message.
-const MEMBERS_BYTES: usize = 48 * 1_024;
+/// Longest announcement list in one message: well below the limit of a message, and little to be written at once.
+const MEMBERS_BYTES: usize = 16 * 1_024;
 
 /// A framed message; none of ours reaches the limit of a message.
 pub(crate) fn frame(kind: Kind) -> Bytes {
@@ -68,33 +70,128 @@ pub(crate) fn peer_message(from: SenderId, payload: Vec<u8>) -> Bytes {
     }))
 }
 
-/// The answer to a join, in as many messages as the members take.
-pub(crate) fn joined(request: u32, sender: SenderId, members: Vec<proto::Member>) -> Vec<Bytes> {
-    let parts = split(members, |member| member.announcement.len());
-    let last = parts.len() - 1;
-    let parts = parts.into_iter().enumerate().map(|(at, members)| {
-        frame(Kind::Joined(proto::Joined {
-            request,
-            sender: sender.get().into(),
-            members,
-            more: at < last,
-        }))
-    });
-    parts.collect()
+/// The answer to a join: everybody in the room, in as many messages as they take. Announcements are shared, and
+/// written into a message when its turn comes.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    head: Head,
+    members: vec::IntoIter<Entry>,
+    is_told: bool,
 }
 
-pub(crate) fn trunk_joined(handle: u16, sender: SenderId, members: Vec<proto::TrunkMember>) -> Vec<Bytes> {
-    let parts = split(members, |member| member.announcement.len());
-    let last = parts.len() - 1;
-    let parts = parts.into_iter().enumerate().map(|(at, members)| {
-        frame(Kind::TrunkJoined(proto::TrunkJoined {
-            handle: handle.into(),
-            sender: sender.get().into(),
+/// Whom a [`Roster`] answers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Head {
+    /// A member of ours.
+    Room {
+        /// Its join.
+        request: u32,
+        /// Its number.
+        sender: SenderId,
+    },
+    /// A relay, for a member of its own.
+    Trunk {
+        /// What stands for that member.
+        handle: u16,
+        /// Its number.
+        sender: SenderId,
+    },
+}
+
+/// Somebody in a room.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) sender: SenderId,
+    /// What stands for it in trunks; for a member of ours, its number again.
+    pub(crate) key: u16,
+    pub(crate) announcement: Arc<[u8]>,
+}
+
+/// As much of a [`Roster`] as fits into a message.
+#[derive(Debug)]
+pub(crate) struct Part {
+    head: Head,
+    members: Vec<Entry>,
+    more: bool,
+}
+
+impl Roster {
+    pub(crate) fn new(head: Head, members: Vec<Entry>) -> Self {
+        Self {
+            head,
+            members: members.into_iter(),
+            is_told: false,
+        }
+    }
+
+    /// By what news speak of those in it.
+    pub(crate) fn keys(&self) -> Vec<u16> {
+        self.members.as_slice().iter().map(|member| member.key).collect()
+    }
+}
+
+impl List for Roster {
+    type Part = Part;
+
+    fn next_part(&mut self) -> Part {
+        let mut len = 0;
+        let fits = |member: &&Entry| {
+            // Ids, tags and lengths around an announcement take 24 bytes at most.
+            len += member.announcement.len() + 24;
+            len <= MEMBERS_BYTES
+        };
+        let count = self.members.as_slice().iter().take_while(fits).count();
+        let members = self.members.by_ref().take(count).collect();
+        let more = !self.members.as_slice().is_empty();
+        self.is_told = !more;
+        Part {
+            head: self.head,
             members,
-            more: at < last,
-        }))
-    });
-    parts.collect()
+            more,
+        }
+    }
+
+    fn is_told(&self) -> bool {
+        self.is_told
+    }
+
+    fn bytes(&self) -> usize {
+        size_of_val(self.members.as_slice())
+    }
+
+    fn shorten(&mut self) {
+        self.members = Vec::new().into_iter();
+    }
+}
+
+impl Part {
+    pub(crate) fn frame(&self) -> Bytes {
+        let more = self.more;
+        frame(match self.head {
+            Head::Room { request, sender } => Kind::Joined(proto::Joined {
+                request,
+                sender: sender.get().into(),
+                members: self.members.iter().map(Entry::member).collect(),
+                more,
+            }),
+            Head::Trunk { handle, sender } => Kind::TrunkJoined(proto::TrunkJoined {
+                handle: handle.into(),
+                sender: sender.get().into(),
+                members: self.members.iter().map(Entry::trunk_member).collect(),
+                more,
+            }),
+        })
+    }
+}
+
+impl Entry {
+    fn member(&self) -> proto::Member {
+        member(self.sender, &self.announcement)
+    }
+
+    fn trunk_member(&self) -> proto::TrunkMember {
+        trunk_member(self.key, self.sender, &self.announcement)
+    }
 }
 
 pub(crate) fn trunk_member(handle: u16, sender: SenderId, announcement: &[u8]) -> proto::TrunkMember {
@@ -141,50 +238,43 @@ pub(crate) fn trunk_refused(handle: u16, refusal: &Refusal) -> Bytes {
     }))
 }
 
-/// At least one part, each of which fits into a message.
-fn split<M>(members: Vec<M>, announcement_len: impl Fn(&M) -> usize) -> Vec<Vec<M>> {
-    let mut parts = vec![Vec::new()];
-    let mut len = 0;
-    for member in members {
-        // Ids, tags and lengths around an announcement take 24 bytes at most.
-        let takes = announcement_len(&member) + 24;
-        if len + takes > MEMBERS_BYTES {
-            parts.push(Vec::new());
-            len = 0;
-        }
-        len += takes;
-        if let Some(part) = parts.last_mut() {
-            part.push(member);
-        }
-    }
-    parts
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn roster(members: u16) -> Roster {
+        let sender = |id| SenderId::new(id).unwrap();
+        let members = (1..=members).map(|id| Entry {
+            sender: sender(id),
+            key: id,
+            announcement: vec![7; 256].into(),
+        });
+        let (request, sender) = (3, sender(9));
+        Roster::new(Head::Room { request, sender }, members.collect())
+    }
+
     #[test]
     fn a_full_room_is_told_in_several_messages() {
-        let members = (1..=1_000)
-            .map(|id| member(SenderId::new(id).unwrap(), &[7; 1_024]))
-            .collect();
-        let frames = joined(3, SenderId::new(9).unwrap(), members);
+        let mut roster = roster(1_000);
         let mut decoder = signal::Decoder::new();
-        let mut seen = 0;
-        for (at, frame) in frames.iter().enumerate() {
-            decoder.push(frame);
+        let (mut seen, mut told) = (0, roster.is_told());
+        while !told {
+            let frame = roster.next_part().frame();
+            told = roster.is_told();
+            assert!(frame.len() < MEMBERS_BYTES + 100);
+            decoder.push(&frame);
             let Some(Kind::Joined(joined)) = decoder.next().unwrap().unwrap().kind else {
                 panic!()
             };
-            assert_eq!(joined.more, at + 1 < frames.len());
+            assert_eq!(joined.more, !told);
             seen += joined.members.len();
         }
-        assert_eq!(seen, 1_000);
+        assert_eq!((seen, roster.bytes()), (1_000, 0));
     }
 
     #[test]
     fn an_empty_room_is_told_in_one() {
-        assert_eq!(joined(3, SenderId::new(9).unwrap(), Vec::new()).len(), 1);
+        let mut roster = roster(0);
+        assert!(!roster.next_part().more && roster.is_told());
     }
 }

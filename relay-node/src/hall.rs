@@ -13,15 +13,16 @@ use bytes::Bytes;
 use tokio::{sync::Notify, time};
 use wzp_relay_core::{
     FanOut, Rooms, To,
+    outbox::Share,
     rooms::{self, JoinError, Member, TrunkId, Via},
     trunk::Side,
 };
 use wzp_socket::clock;
-use wzp_wire::{RoomName, SenderId, signal::proto};
+use wzp_wire::{RoomName, SenderId};
 
 use crate::{
-    frames,
-    port::{Port, RoomCell, Seat, Seats, Share},
+    frames::{self, Entry, Head, Roster},
+    port::{Port, RoomCell, Seat, Seats},
     random::SystemRng,
 };
 
@@ -88,12 +89,16 @@ impl Hall {
             .rooms
             .members(newcomer.room)
             .filter(|&(sender, _)| sender != seat.sender);
-        let others = others
-            .map(|(sender, member)| frames::member(sender, &member.announcement))
-            .collect();
-        for frame in frames::joined(request, seat.sender, others) {
-            port.outbox.push(frame);
-        }
+        let others = others.map(|(sender, member)| Entry {
+            sender,
+            key: sender.get(),
+            announcement: Arc::clone(&member.announcement),
+        });
+        let head = Head::Room {
+            request,
+            sender: seat.sender,
+        };
+        port.outbox.push_roster(Roster::new(head, others.collect()));
         state.tell_joined(&seat, self.side);
         let handle = state
             .rooms
@@ -114,6 +119,7 @@ impl Hall {
         let Some(seat) = slot.swap(None) else { return false };
         let mut state = self.lock();
         state.remove(&seat, self.side);
+        port.outbox.leave_room();
         if self.side == Side::Downstream {
             state.clear_if_abandoned(&seat.room, self.side);
         }
@@ -159,9 +165,11 @@ impl Hall {
             } else {
                 Vec::new()
             };
-            for frame in frames::trunk_joined(handle, seat.sender, others) {
-                port.outbox.push(frame);
-            }
+            let head = Head::Trunk {
+                handle,
+                sender: seat.sender,
+            };
+            port.outbox.push_roster(Roster::new(head, others));
         }
         if !told {
             state.tell_joined(&seat, self.side);
@@ -354,12 +362,10 @@ impl State {
         let left = frames::member_left(seat.sender);
         for outlet in self.rooms.outlets(&seat.room) {
             match (outlet.to, member.handle) {
-                (To::Member(_), _) => outlet.port.outbox.push(left.clone()),
+                (To::Member(_), _) => outlet.port.outbox.push_left(seat.sender.get(), left.clone()),
                 (To::Trunk(_), Some(handle)) if side == Side::Upstream => {
-                    outlet
-                        .port
-                        .outbox
-                        .push(frames::trunk_member_left(&seat.room, handle));
+                    let left = frames::trunk_member_left(&seat.room, handle);
+                    outlet.port.outbox.push_left(handle, left);
                 }
                 (To::Trunk(_), _) => {}
             }
@@ -378,13 +384,13 @@ impl State {
         let frame = frames::member_joined(seat.sender, &member.announcement);
         for outlet in self.rooms.outlets(&seat.room) {
             match (outlet.to, member.handle) {
-                (To::Member(sender), _) if sender != seat.sender => outlet.port.outbox.push(frame.clone()),
+                (To::Member(sender), _) if sender != seat.sender => {
+                    outlet.port.outbox.push_came(seat.sender.get(), frame.clone());
+                }
                 (To::Trunk(id), Some(handle)) if side == Side::Upstream && member.trunk() != Some(id) => {
                     let member = frames::trunk_member(handle, seat.sender, &member.announcement);
-                    outlet
-                        .port
-                        .outbox
-                        .push(frames::trunk_member_joined(&seat.room, member));
+                    let came = frames::trunk_member_joined(&seat.room, member);
+                    outlet.port.outbox.push_came(handle, came);
                 }
                 _ => {}
             }
@@ -416,13 +422,17 @@ impl State {
     }
 
     /// What a relay that brings its first member into `room` has to know.
-    fn trunk_members(&self, room: &RoomName, trunk: TrunkId) -> Vec<proto::TrunkMember> {
+    fn trunk_members(&self, room: &RoomName, trunk: TrunkId) -> Vec<Entry> {
         let others = self
             .rooms
             .members(room)
             .filter(|(_, member)| member.trunk() != Some(trunk));
         let known = others.filter_map(|(sender, member)| {
-            Some(frames::trunk_member(member.handle?, sender, &member.announcement))
+            Some(Entry {
+                sender,
+                key: member.handle?,
+                announcement: Arc::clone(&member.announcement),
+            })
         });
         known.collect()
     }

@@ -24,6 +24,7 @@ mod logging;
 mod media;
 mod metrics;
 mod outbound;
+mod outbox;
 mod port;
 mod probes;
 mod random;

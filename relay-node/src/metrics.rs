@@ -28,6 +28,7 @@ use crate::{
     config::{Forward, Target},
     doors::Door,
     lanes::NoLane,
+    outbox::Slow,
     relay::{Loops, Shared},
     session,
     upstream::Upstream,
@@ -54,6 +55,7 @@ pub(crate) struct Metrics {
     sessions: Family<Label, Gauge>,
     session_seconds: Histogram,
     session_ends: Family<Label, Counter>,
+    slow_readers: Family<Label, Counter>,
     refusals: Family<Label, Counter>,
     no_lanes: Family<Label, Counter>,
     messages: Counter,
@@ -122,6 +124,7 @@ impl Metrics {
             sessions: Family::default(),
             session_seconds: Histogram::new(LONG_SECONDS),
             session_ends: Family::default(),
+            slow_readers: Family::default(),
             refusals: Family::default(),
             no_lanes: Family::default(),
             messages: Counter::default(),
@@ -179,6 +182,11 @@ impl Metrics {
             "wzp_relay_session_ends",
             "Sessions ended, by reason",
             self.session_ends.clone(),
+        );
+        r.register(
+            "wzp_relay_slow_readers",
+            "Sessions ended because signalling was not read, by what was too much",
+            self.slow_readers.clone(),
         );
         r.register(
             "wzp_relay_refusals",
@@ -253,6 +261,9 @@ impl Metrics {
         for reason in session::End::LABELS {
             let _ = self.session_ends.get_or_create(&label("reason", reason));
         }
+        for why in Slow::LABELS {
+            let _ = self.slow_readers.get_or_create(&label("why", why));
+        }
         for reason in (1..).map_while(|number| Reason::try_from(number).ok()) {
             let _ = self
                 .refusals
@@ -311,6 +322,10 @@ impl Metrics {
         of_quic.set(quic);
     }
 
+    pub(crate) fn slow_reader(&self, slow: Slow) {
+        self.slow_readers.get_or_create(&label("why", slow.label())).inc();
+    }
+
     pub(crate) fn message(&self) {
         self.messages.inc();
     }
@@ -362,6 +377,7 @@ impl Metrics {
             ("rooms", room_load),
             ("io", io.get()),
             ("quic", quic.get()),
+            ("queues", relay.budget.load()),
         ];
         let most = loads.iter().map(|&(_, load)| load).fold(0.0, f64::max);
         for (resource, load) in loads.into_iter().chain([("max", most)]) {

@@ -17,7 +17,8 @@ use crate::{
     config::{Fingerprint, Target},
     frames,
     lanes::{self, Lanes},
-    port::{Port, Seats, outbox},
+    outbox::{Budget, outbox},
+    port::{Port, Seats},
     session::{End, Reader, SOFTWARE, Writer},
     tls,
 };
@@ -40,6 +41,9 @@ pub(crate) struct Caller {
     pub(crate) identity: Identity,
     /// Signs our grants for the role of a relay.
     pub(crate) grant_key: Option<Box<GrantKey>>,
+    pub(crate) budget: Arc<Budget>,
+    /// How long the other end may take nothing of what we say.
+    pub(crate) patience: Duration,
 }
 
 /// A session with another relay.
@@ -105,7 +109,7 @@ impl Caller {
     async fn introduce(&self, connection: Connection, role: Role, seats: Seats) -> Result<Call, CallError> {
         let known = self.sessions.enter(connection.remote_address());
         let (mut send, recv) = connection.open_bi().await?;
-        let (outbox, outgoings) = outbox();
+        let (outbox, outgoings) = outbox(role, &self.budget);
         let port = Port::new(connection.clone(), [0; 32], Leg::Mesh, seats, outbox);
         let (offered, offer) = lanes::offer(&self.lanes, &port, self.aeads).ok().unzip();
         let hello = Hello {
@@ -127,7 +131,7 @@ impl Caller {
         Ok(Call {
             port,
             reader,
-            writer: Writer::new(send, outgoings),
+            writer: Writer::new(send, outgoings, self.patience),
             _lane: lane,
             _known: known,
         })

@@ -42,6 +42,7 @@ use crate::{
     media::Media,
     metrics::Metrics,
     outbound::Caller,
+    outbox::Budget,
     port::Port,
     probes,
     random::{SystemRng, random},
@@ -84,6 +85,8 @@ pub(crate) struct Shared {
     pub(crate) refusals: Semaphore,
     /// What the log was told of them.
     pub(crate) complaints: Complaints,
+    /// What all signalling queues take.
+    pub(crate) budget: Arc<Budget>,
     beside: Vec<Beside>,
     gate: Mutex<Gate>,
     lifecycle: watch::Sender<Lifecycle>,
@@ -180,6 +183,7 @@ impl Relay {
             overload: Arc::clone(&overload),
             refusals: Semaphore::new(limits.polite_refusals),
             complaints: Complaints::default(),
+            budget: Budget::new(limits.queues),
             beside: beside.collect(),
             gate: Mutex::new(Gate::new(&limits)),
             lifecycle: watch::Sender::new(Lifecycle::Serving),
@@ -199,6 +203,8 @@ impl Relay {
             aeads,
             identity: Identity::from_phrase(&Phrase::generate(&mut SystemRng)),
             grant_key: forward_key,
+            budget: Arc::clone(&shared.budget),
+            patience: limits.patience,
         };
         Ok(Self {
             shared,
@@ -243,6 +249,8 @@ impl Relay {
         let hall = Arc::clone(&shared);
         tasks.spawn(async move { hall.hall.publish().await });
         tasks.spawn(load::watch(Arc::clone(&shared)));
+        let budget = Arc::clone(&shared.budget);
+        tasks.spawn(async move { budget.keep().await });
         if let Some(listener) = http {
             tasks.spawn(http::serve(listener, Arc::clone(&shared), doors.clone()));
         }

@@ -25,7 +25,8 @@ use crate::{
     doors::{Door, DoorKind},
     frames,
     lanes::{self, Lanes, Numbers},
-    port::{Cut, Port, Seats, outbox},
+    outbox::{Cut, Slow, outbox},
+    port::{Port, Seats},
     relay::{Shared, Ticket},
 };
 use greeting::Greeted;
@@ -52,7 +53,7 @@ pub(crate) enum End {
     /// We end it, with a reason that the other end gets.
     Refused(Refusal),
     /// It did not read what was sent to it.
-    SlowReader,
+    SlowReader(Slow),
     /// The relay stops.
     Shutdown,
 }
@@ -68,7 +69,7 @@ impl End {
             Self::Idle => "timeout",
             Self::Broken(_) => "error",
             Self::Refused(_) => "kicked",
-            Self::SlowReader => "slow_reader",
+            Self::SlowReader(_) => "slow_reader",
             Self::Shutdown => "shutdown",
         }
     }
@@ -211,7 +212,7 @@ async fn run(relay: &Arc<Shared>, lanes: &Arc<Lanes>, connection: &Connection, g
         mut reader,
         send,
     } = *greeted;
-    let (outbox, outgoings) = outbox();
+    let (outbox, outgoings) = outbox(role, &relay.budget);
     let (leg, seats) = match role {
         Role::Relay => (Leg::Mesh, Seats::trunk()),
         Role::Member => (Leg::Client, Seats::member()),
@@ -228,7 +229,7 @@ async fn run(relay: &Arc<Shared>, lanes: &Arc<Lanes>, connection: &Connection, g
     port.outbox.push(signals.welcome(hello.lane.as_ref()));
     let began = time::Instant::now();
     let session = relay.metrics.session(role);
-    let mut writer = Writer::new(send, outgoings);
+    let mut writer = Writer::new(send, outgoings, relay.limits.patience);
     let mut party = match role {
         Role::Relay => Party::Trunk(Trunk::new(relay, &port)),
         Role::Member => Party::Member(Box::new(Member::new(relay, &port, entrant, hello))),
@@ -240,7 +241,7 @@ async fn run(relay: &Arc<Shared>, lanes: &Arc<Lanes>, connection: &Connection, g
         end = writer.run() => end,
         end = datagrams(relay, &port) => end,
         why = cut => match why {
-            Cut::SlowReader => End::SlowReader,
+            Cut::SlowReader(slow) => End::SlowReader(slow),
             Cut::Goodbye(refusal) => End::Refused(refusal),
         },
         () = relay.stopping() => End::Shutdown,
@@ -364,7 +365,8 @@ pub(crate) async fn datagrams(relay: &Shared, port: &Arc<Port>) -> End {
 async fn finish(relay: &Shared, connection: &Connection, writer: Writer, end: End) {
     let refusal = match end {
         End::Left | End::Idle | End::Broken(_) => return,
-        End::SlowReader => {
+        End::SlowReader(slow) => {
+            relay.metrics.slow_reader(slow);
             return connection.close(code(Reason::Overloaded), b"signalling was not read");
         }
         End::Shutdown => Refusal::new(Reason::ShuttingDown, "the relay stops"),

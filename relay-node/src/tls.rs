@@ -14,7 +14,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// Signalling that may be under way to us on one connection.
 const RECEIVE_WINDOW: u32 = 256 * 1_024;
 /// Signalling that may be under way from us on one connection.
-const SEND_WINDOW: u64 = 512 * 1_024;
+const SEND_WINDOW: u64 = 128 * 1_024;
 
 /// What TLS or QUIC refuse of our own configuration.
 #[derive(Debug, thiserror::Error)]

@@ -21,7 +21,8 @@ use crate::{
     frames,
     hall::{Delivery, Hall, Newcomer},
     outbound::{Backoff, Call, Caller},
-    port::{Cut, Port, Seats},
+    outbox::Cut,
+    port::{Port, Seats},
     relay::Shared,
     session::{End, code, lose_later},
 };
@@ -211,7 +212,10 @@ async fn carry(relay: &Arc<Shared>, upstream: &Upstream, mut call: Call) -> End 
         end = reading => end,
         end = writer.run() => end,
         end = crate::session::datagrams(relay, port) => end,
-        _ = cut => End::SlowReader,
+        why = cut => match why {
+            Cut::SlowReader(slow) => End::SlowReader(slow),
+            Cut::Goodbye(refusal) => End::Refused(refusal),
+        },
         () = upstream.keep_bringing(&relay.hall) => End::Left,
     };
     upstream.lost(&relay.hall);

@@ -122,11 +122,11 @@ fn join_checks_the_name_and_the_announcement() {
             echo: false,
         })
     };
-    assert_eq!(join("kitchen", 1_024).unwrap().room.as_str(), "kitchen");
+    assert_eq!(join("kitchen", 256).unwrap().room.as_str(), "kitchen");
     assert_eq!(refused(join("", 1)), ("room", Reason::RoomName));
     assert_eq!(refused(join("a\0", 1)), ("room", Reason::RoomName));
     assert_eq!(refused(join("a", 0)), ("announcement", Reason::Malformed));
-    assert_eq!(refused(join("a", 1_025)), ("announcement", Reason::Malformed));
+    assert_eq!(refused(join("a", 257)), ("announcement", Reason::Malformed));
 }
 
 #[test]

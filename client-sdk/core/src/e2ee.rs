@@ -22,7 +22,7 @@ pub use sealer::OVERHEAD;
 /// Members besides oneself that a room may have.
 pub const MAX_MEMBERS: usize = 1_000;
 /// The longest announcement that is looked at.
-pub const MAX_ANNOUNCEMENT_BYTES: usize = 1_024;
+pub const MAX_ANNOUNCEMENT_BYTES: usize = 256;
 /// The longest message between members that is looked at.
 pub const MAX_MESSAGE_BYTES: usize = 4_096;
 /// Rooms up to this size, oneself included, hand out keys at once; larger ones on first speech.

@@ -10,6 +10,7 @@ pub mod fanout;
 pub mod forward;
 pub mod lifecycle;
 pub mod limits;
+pub mod outbox;
 pub mod overload;
 pub mod probe;
 pub mod rooms;

@@ -43,7 +43,7 @@ fn room_of(members: u64, trunks: u64) -> (FanOut<u64>, Vec<SenderId>) {
         port: 1_000_000 + trunk,
         handle: 0,
     };
-    let far = (0..trunks).map(|trunk| Member::new(b"", false, via(trunk)));
+    let far = (0..trunks).map(|trunk| Member::new(&(1_000_000 + trunk).to_be_bytes(), false, via(trunk)));
     let senders = direct.chain(far).map(&mut join).collect();
     let (_, fan_out) = rooms.poll_publish(Instant::ZERO).unwrap();
     (fan_out, senders)

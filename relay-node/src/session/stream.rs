@@ -1,7 +1,10 @@
 //! The two directions of the signalling stream.
 
+use std::time::Duration;
+
 use bytes::{Buf, Bytes};
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
+use tokio::time;
 use wzp_relay_core::{
     admission::Refusal,
     limits::{Bucket, Rate},
@@ -10,7 +13,7 @@ use wzp_socket::clock;
 use wzp_wire::signal::{Decoder, Reason, SignalMessage};
 
 use super::End;
-use crate::port::{Cut, Outgoings};
+use crate::outbox::{Cut, Outgoings, Slow};
 
 /// Taken from the stream at once.
 const CHUNK: usize = 16 * 1_024;
@@ -66,14 +69,17 @@ pub(crate) struct Writer {
     queue: Outgoings,
     /// What is left of the message being written.
     rest: Bytes,
+    /// How long nothing of it may be taken.
+    patience: Duration,
 }
 
 impl Writer {
-    pub(crate) fn new(stream: SendStream, queue: Outgoings) -> Self {
+    pub(crate) fn new(stream: SendStream, queue: Outgoings, patience: Duration) -> Self {
         Self {
             stream,
             queue,
             rest: Bytes::new(),
+            patience,
         }
     }
 
@@ -82,20 +88,18 @@ impl Writer {
         self.queue.cut()
     }
 
-    /// Writes until that fails. Cancel-safe: no message is cut in two.
+    /// Writes until that fails, or until the other end takes nothing for too long. Cancel-safe: no message is cut in
+    /// two.
     pub(crate) async fn run(&mut self) -> End {
         loop {
             if self.rest.is_empty() {
-                match self.queue.next().await {
-                    Some(frame) => self.rest = frame,
-                    None => return End::Left,
-                }
+                self.rest = self.queue.next().await;
             }
-            if let Err(error) = self.write_rest().await {
-                return match error {
-                    WriteError::ConnectionLost(error) => error.into(),
-                    _ => End::Left,
-                };
+            match time::timeout(self.patience, self.stream.write(&self.rest)).await {
+                Ok(Ok(written)) => self.rest.advance(written),
+                Ok(Err(WriteError::ConnectionLost(error))) => return error.into(),
+                Ok(Err(_)) => return End::Left,
+                Err(_) => return End::SlowReader(Slow::Stalled),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicU8, Ordering},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -50,14 +50,15 @@ pub(crate) struct Options {
     pub(crate) grant_role: Option<GrantRole>,
     pub(crate) grant_room: RoomScope,
     pub(crate) grant_expires: u64,
-    pub(crate) identity: u8,
+    pub(crate) identity: u32,
     pub(crate) version: u32,
     pub(crate) spoil_proof: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        static NEXT: AtomicU8 = AtomicU8::new(1);
+        // Below are those that tests choose.
+        static NEXT: AtomicU32 = AtomicU32::new(1_000);
         Self {
             role: Role::Member,
             carrier: Carrier::Lane,
@@ -101,8 +102,10 @@ pub(crate) enum Refused {
     Broken,
 }
 
-pub(crate) fn identity(seed: u8) -> Identity {
-    Identity::from_phrase(&Phrase::from_seed(&[seed; 32]))
+pub(crate) fn identity(number: u32) -> Identity {
+    let mut seed = [7; 32];
+    seed[..4].copy_from_slice(&number.to_be_bytes());
+    Identity::from_phrase(&Phrase::from_seed(&seed))
 }
 
 /// The QUIC connection alone, without a word.

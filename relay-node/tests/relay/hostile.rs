@@ -3,6 +3,7 @@
 use std::{net::UdpSocket, time::Duration};
 
 use quinn::ConnectionError;
+use wzp_relay::Config;
 use wzp_wire::{
     SenderId,
     signal::{self, Kind, proto},
@@ -160,6 +161,20 @@ async fn replayed_and_spoilt_lane_packets_are_counted_and_dropped() {
     );
 }
 
+fn message(to: SenderId) -> Kind {
+    Kind::PeerMessage(proto::PeerMessage {
+        sender: to.get().into(),
+        payload: vec![7; 4_000],
+    })
+}
+
+/// More than a queue, its windows and quinn's buffers hold together.
+async fn flood(talker: &mut Client, deaf: SenderId) {
+    for _ in 0..3_000 {
+        talker.send(message(deaf)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_is_flooded_by_another_member_loses_messages_and_stays() {
     let relay = Server::start(&["--message-rate", "100000"]).await;
@@ -169,16 +184,7 @@ async fn whoever_is_flooded_by_another_member_loses_messages_and_stays() {
     let (deaf_id, _) = deaf.join("room").await;
     talker.join("room").await;
     let (third_id, _) = third.join("room").await;
-    let message = |to: SenderId| {
-        Kind::PeerMessage(proto::PeerMessage {
-            sender: to.get().into(),
-            payload: vec![7; 4_000],
-        })
-    };
-    // More than its queue, its windows and quinn's buffers hold together.
-    for _ in 0..3_000 {
-        talker.send(message(deaf_id)).await;
-    }
+    flood(&mut talker, deaf_id).await;
     talker.send(message(third_id)).await;
     let delivered = |kind| matches!(kind, Kind::PeerMessage(_)).then_some(());
     third.wait_for("the message behind them", delivered).await;
@@ -232,6 +238,30 @@ async fn a_member_that_never_reads_is_cut_off_and_nobody_waits_for_it() {
         .await;
     let refused = "wzp_relay_refusals_total{reason=\"overloaded\"}";
     assert_eq!(relay.metric(refused).await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_takes_nothing_of_what_waits_is_cut_off_in_time_or_when_memory_is_short() {
+    for (why, patience_ms, queues) in [("stalled", 500, 256 << 20), ("memory", 60_000, 48 << 10)] {
+        let change = |config: &mut Config| {
+            config.limits.patience = Duration::from_millis(patience_ms);
+            config.limits.queues = queues;
+        };
+        let relay = Server::start_changed("127.0.0.1:0", &["--message-rate", "100000"], change).await;
+        let pair = Pair::start(&relay).await;
+        let mut deaf = Client::start(relay.address).await;
+        let mut talker = Client::start(relay.address).await;
+        let (deaf_id, _) = deaf.join("room").await;
+        talker.join("room").await;
+        flood(&mut talker, deaf_id).await;
+        let cut = format!("wzp_relay_slow_readers_total{{why=\"{why}\"}}");
+        relay.until(&cut, |count| count == 1.0).await;
+        relay.until("wzp_relay_members", |members| members == 3.0).await;
+        let used = "wzp_relay_load_ratio{resource=\"queues\"}";
+        relay.until(used, |used| used == 0.0).await;
+        pair.talks(1).await;
+        drop(deaf);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -193,6 +193,10 @@ async fn connections_are_counted_by_network_and_by_identity() {
     let _second = Client::start_with(relay.address, same()).await.unwrap();
     let third = refused(&relay, same()).await;
     assert_eq!(third, Refused::Message(Reason::TooManyConnections));
+    // It has heard why, and counts until its connection has ended: two of 10,000 are left then.
+    relay
+        .until("wzp_relay_load_ratio{resource=\"conns\"}", |load| load < 0.000_25)
+        .await;
     let _third = Client::start(relay.address).await;
     assert_eq!(
         refused(&relay, Options::default()).await,

@@ -66,7 +66,7 @@ impl<const MIN: usize, const MAX: usize> std::ops::Deref for Blob<MIN, MAX> {
 /// The id of a lane as it is signalled.
 pub type LaneIdBytes = Blob<1, 20>;
 /// What a member shows of itself when it joins.
-pub type Announcement = Blob<1, 1_024>;
+pub type Announcement = Blob<1, 256>;
 /// A sealed message from member to member.
 pub type Payload = Blob<1, 4_096>;
 

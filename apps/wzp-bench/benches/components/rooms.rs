@@ -13,7 +13,7 @@ pub(crate) fn forwarding(criterion: &mut Criterion) {
         let mut rooms = Rooms::new(Config::default());
         let (name, mut rng) = (RoomName::parse("room").unwrap(), ChaCha8Rng::seed_from_u64(1));
         let senders: Vec<_> = (0..members)
-            .map(|port| Member::new(b"", false, Via::Direct(port)))
+            .map(|port| Member::new(&port.to_be_bytes(), false, Via::Direct(port)))
             .map(|member| rooms.join(Instant::ZERO, &mut rng, &name, None, member).unwrap())
             .collect();
         let (_, fan_out) = rooms.poll_publish(Instant::ZERO).unwrap();
