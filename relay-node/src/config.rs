@@ -124,6 +124,8 @@ pub struct Limits {
     pub joins: Rate,
     /// Joins of one identity.
     pub identity_joins: Rate,
+    /// Joins of one prefix.
+    pub prefix_joins: Rate,
     /// Media packets of one member.
     pub packets: Rate,
     /// Media packets of one trunk.
@@ -276,6 +278,7 @@ impl TryFrom<Args> for Config {
         let rooms = rooms::Config {
             rooms: count(max_rooms),
             members: usize::from(max_members),
+            joins: rooms::Config::joins(max_members),
             speakers: speakers::Config {
                 above: usize::from(loudest_above),
                 loudest: usize::from(loudest),
@@ -312,6 +315,10 @@ impl TryFrom<Args> for Config {
                 messages: Rate::new(message_rate, message_rate.saturating_mul(10)),
                 joins: Rate::per_minute(join_rate, join_rate),
                 identity_joins: Rate::per_minute(join_rate.saturating_mul(5), join_rate.saturating_mul(5)),
+                prefix_joins: Rate::new(
+                    (max_connections_per_prefix / 100).max(10),
+                    max_connections_per_prefix.saturating_mul(3) / 2 + 50,
+                ),
                 packets: Rate::new(packet_rate, packet_rate.div_ceil(2)),
                 trunk_packets: Rate::new(packet_rate * TRUNK_PACKETS, packet_rate * TRUNK_PACKETS / 2),
                 questions: Rate::new(QUESTIONS.0, QUESTIONS.1),

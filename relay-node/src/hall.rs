@@ -75,12 +75,15 @@ impl Hall {
         request: u32,
         newcomer: &Newcomer<'_>,
     ) -> Result<Joined, JoinError> {
-        let mut state = self.lock();
         let member = Member::new(
             newcomer.announcement,
             newcomer.echo,
             Via::Direct(Arc::clone(port)),
         );
+        let mut state = self.lock();
+        state
+            .rooms
+            .admit(clock::now(), newcomer.room, newcomer.announcement)?;
         let seat = state.seat(newcomer, member)?;
         if let Seats::Member(slot) = &port.seats {
             slot.store(Some(Arc::clone(&seat)));
@@ -154,6 +157,10 @@ impl Hall {
         let (seat, told) = match state.resume(port, newcomer, &via) {
             Some(seat) => (seat, true),
             None => {
+                if self.side == Side::Upstream {
+                    let now = clock::now();
+                    state.rooms.admit(now, newcomer.room, newcomer.announcement)?;
+                }
                 let member = Member::new(newcomer.announcement, false, via);
                 (state.seat(newcomer, member)?, false)
             }

@@ -225,11 +225,17 @@ impl From<Invalid> for Refusal {
 
 impl From<JoinError> for Refusal {
     fn from(error: JoinError) -> Self {
-        let reason = match error {
-            JoinError::TooManyRooms => Reason::TooManyRooms,
-            JoinError::RoomFull => Reason::RoomFull,
-        };
-        Self::for_now(reason, error.to_string(), Duration::from_secs(10))
+        let wait = Duration::from_secs(10);
+        let text = error.to_string();
+        match error {
+            JoinError::TooManyRooms => Self::for_now(Reason::TooManyRooms, text, wait),
+            JoinError::RoomFull => Self::for_now(Reason::RoomFull, text, wait),
+            // Others wait as well: not all of them at once again.
+            JoinError::TooManyJoins(wait) => {
+                Self::for_now(Reason::TooManyJoins, text, wait.max(Duration::from_secs(1)))
+            }
+            JoinError::AnnouncementInUse => Self::new(Reason::AnnouncementInUse, text),
+        }
     }
 }
 

@@ -7,7 +7,11 @@ mod publish;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use rand_core::Rng;
 use wzp_wire::{Instant, RoomName, SenderId};
@@ -15,6 +19,7 @@ use wzp_wire::{Instant, RoomName, SenderId};
 use crate::{
     FanOut, Outlet, To,
     fanout::Source,
+    limits::{Bucket, Rate},
     speakers::{self, Speakers},
     trunk::{Handles, Side},
 };
@@ -27,6 +32,9 @@ pub struct Config {
     pub rooms: usize,
     /// Members of one room, 1 to 10,000. Default 1,000.
     pub members: usize,
+    /// How often anybody may come into one room, with all its members at once three times in a row: everybody there is
+    /// told of each. Default 20 a second, 3,000 at once.
+    pub joins: Rate,
     /// When only the loudest are forwarded.
     pub speakers: speakers::Config,
     /// The side of this relay in its trunks.
@@ -38,9 +46,18 @@ impl Default for Config {
         Self {
             rooms: 10_000,
             members: 1_000,
+            joins: Self::joins(1_000),
             speakers: speakers::Config::default(),
             side: Side::Upstream,
         }
+    }
+}
+
+impl Config {
+    /// As many joins as rooms of so many members need.
+    pub fn joins(members: u16) -> Rate {
+        let members = u32::from(members);
+        Rate::new((members / 50).max(10), (members * 3).max(100))
     }
 }
 
@@ -106,6 +123,12 @@ pub enum JoinError {
     /// [`Config::members`] are there already.
     #[error("room is full")]
     RoomFull,
+    /// A member has the same announcement, which is good for one join.
+    #[error("a member of the room has this announcement already")]
+    AnnouncementInUse,
+    /// [`Config::joins`] have come into this room; so long until the next may.
+    #[error("too many joins a second into this room")]
+    TooManyJoins(Duration),
 }
 
 /// All rooms of a relay.
@@ -122,6 +145,9 @@ pub struct Rooms<P> {
 struct Room<P> {
     members: BTreeMap<SenderId, Member<P>>,
     trunks: BTreeMap<TrunkId, Trunk<P>>,
+    /// Of everybody, none of them twice.
+    announcements: BTreeSet<Arc<[u8]>>,
+    joins: Bucket,
     speakers: Arc<Speakers>,
 }
 
@@ -143,6 +169,19 @@ impl<P: Clone> Rooms<P> {
         }
     }
 
+    /// Whether somebody with this announcement may come into `room` now; takes the join from what the room has.
+    ///
+    /// # Errors
+    /// [`JoinError`]; nothing has been taken then.
+    pub fn admit(&mut self, now: Instant, room: &RoomName, announcement: &[u8]) -> Result<(), JoinError> {
+        let Config { joins, members, .. } = self.config;
+        let Some(entry) = self.rooms.get_mut(room) else {
+            return Ok(());
+        };
+        entry.takes(members, announcement)?;
+        entry.joins.take(joins, now, 1).map_err(JoinError::TooManyJoins)
+    }
+
     /// Puts `member` into `room` and returns its number: `preferred` if that is free, else a random free one.
     ///
     /// # Errors
@@ -158,14 +197,14 @@ impl<P: Clone> Rooms<P> {
         if !self.rooms.contains_key(room) && self.rooms.len() >= self.config.rooms {
             return Err(JoinError::TooManyRooms);
         }
+        if let Some(entry) = self.rooms.get(room) {
+            entry.takes(self.config.members, &member.announcement)?;
+        }
         let loudest = self.config.speakers.loudest;
         let entry = self
             .rooms
             .entry(room.clone())
             .or_insert_with(|| Room::new(loudest));
-        if entry.members.len() >= self.config.members {
-            return Err(JoinError::RoomFull);
-        }
         let sender = entry.free_sender(rng, preferred);
         entry.insert(sender, member);
         entry.hand_out(room, &mut self.handles);
@@ -276,8 +315,21 @@ impl<P: Clone> Room<P> {
         Self {
             members: BTreeMap::new(),
             trunks: BTreeMap::new(),
+            announcements: BTreeSet::new(),
+            joins: Bucket::default(),
             speakers: Arc::new(Speakers::new(loudest)),
         }
+    }
+
+    /// Whether there is a place for one more of `members`, and nobody with this announcement.
+    fn takes(&self, members: usize, announcement: &[u8]) -> Result<(), JoinError> {
+        if self.members.len() >= members {
+            return Err(JoinError::RoomFull);
+        }
+        if self.announcements.contains(announcement) {
+            return Err(JoinError::AnnouncementInUse);
+        }
+        Ok(())
     }
 
     /// A room is far smaller than the number of ids, so that a few draws find a free one.
@@ -302,11 +354,13 @@ impl<P: Clone> Room<P> {
             };
             self.trunks.entry(*id).or_insert_with(new).members += 1;
         }
+        self.announcements.insert(Arc::clone(&member.announcement));
         self.members.insert(sender, member);
     }
 
     fn remove(&mut self, sender: SenderId) -> Option<Member<P>> {
         let member = self.members.remove(&sender)?;
+        self.announcements.remove(&member.announcement);
         if let Some(id) = member.trunk()
             && let Some(trunk) = self.trunks.get_mut(&id)
         {

@@ -37,7 +37,7 @@ fn room_of(members: u64, trunks: u64) -> (FanOut<u64>, Vec<SenderId>) {
     let name = RoomName::parse("room").unwrap();
     let mut rng = Steps(0);
     let mut join = |member| rooms.join(Instant::ZERO, &mut rng, &name, None, member).unwrap();
-    let direct = (0..members).map(|port| Member::new(b"", port == 0, Via::Direct(port)));
+    let direct = (0..members).map(|port| Member::new(&port.to_be_bytes(), port == 0, Via::Direct(port)));
     let via = |trunk| Via::Trunk {
         id: TrunkId(trunk),
         port: 1_000_000 + trunk,

@@ -161,7 +161,8 @@ pub struct Args {
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) message_rate: u32,
 
-    /// Joins a minute of one connection and, five times as many, of one identity
+    /// Joins a minute of one connection and, five times as many, of one identity; networks and rooms have limits of
+    /// their own, by --max-connections-per-prefix and --max-members
     #[arg(long, env = "WZP_RELAY_JOIN_RATE", value_name = "PER_MINUTE", default_value_t = 30,
           value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub(super) join_rate: u32,

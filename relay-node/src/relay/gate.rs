@@ -21,6 +21,7 @@ pub(super) struct Gate {
     unproven_handshakes: Buckets,
     handshakes: Buckets,
     joins: Buckets,
+    prefix_joins: Buckets,
     /// By the identities of relays, whoever they bring.
     trunk_joins: Buckets,
 }
@@ -32,6 +33,7 @@ impl Gate {
             unproven_handshakes: Buckets::new(random(), limits.handshakes),
             handshakes: Buckets::new(random(), limits.handshakes),
             joins: Buckets::new(random(), limits.identity_joins),
+            prefix_joins: Buckets::new(random(), limits.prefix_joins),
             trunk_joins: Buckets::new(random(), limits.trunk_joins),
         }
     }
@@ -70,6 +72,14 @@ impl Shared {
     /// The time after which it may join again.
     pub(crate) fn take_join(&self, identity: &[u8; 32], now: Instant) -> Result<(), Duration> {
         self.gate().joins.take(identity, now)
+    }
+
+    /// Takes a join from what a network has.
+    ///
+    /// # Errors
+    /// The time after which somebody there may join again.
+    pub(crate) fn take_prefix_join(&self, prefix: Prefix, now: Instant) -> Result<(), Duration> {
+        self.gate().prefix_joins.take_prefix(prefix, now)
     }
 
     /// Takes a join from what the relay `identity` may bring.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use wzp_relay_core::{
     admission::{Entrant, Refusal},
-    limits::Bucket,
+    limits::{Bucket, Prefix},
 };
 use wzp_socket::clock;
 use wzp_wire::{
@@ -129,6 +129,12 @@ impl Member {
         if stay.is_none() {
             self.relay.keeps_up()?;
         }
+        // Everybody in the room hears of it, and identities cost nothing.
+        let prefix = Prefix::of(self.port.connection.remote_address().ip());
+        self.relay.take_prefix_join(prefix, now).map_err(|wait| {
+            let text = "too many joins a second from this network";
+            Refusal::for_now(Reason::TooManyJoins, text, wait.max(Duration::from_secs(1)))
+        })?;
         let joined = self.relay.hall.join(
             &self.port,
             join.request,

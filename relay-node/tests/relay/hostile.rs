@@ -4,6 +4,7 @@ use std::{net::UdpSocket, time::Duration};
 
 use quinn::ConnectionError;
 use wzp_relay::Config;
+use wzp_relay_core::limits::Rate;
 use wzp_wire::{
     SenderId,
     signal::{self, Kind, proto},
@@ -262,6 +263,80 @@ async fn whoever_takes_nothing_of_what_waits_is_cut_off_in_time_or_when_memory_i
         pair.talks(1).await;
         drop(deaf);
     }
+}
+
+fn join(announcement: u32) -> Kind {
+    let mut bytes = vec![7; 256];
+    bytes[..4].copy_from_slice(&announcement.to_be_bytes());
+    Kind::Join(proto::Join {
+        request: 1,
+        room: "room".to_owned(),
+        announcement: bytes,
+        echo: false,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_cut_off_because_others_come_and_go() {
+    let args = ["--message-rate", "100000", "--join-rate", "60000"];
+    let no_limit = |config: &mut Config| config.rooms.joins = Rate::new(1_000_000, 1_000_000);
+    let relay = Server::start_changed("127.0.0.1:0", &args, no_limit).await;
+    let mut deaf = Client::start(relay.address).await;
+    deaf.join("room").await;
+    let mut restless = Client::start(relay.address).await;
+    // More than a queue, its windows and quinn's buffers would hold together.
+    for n in 0..12_000 {
+        restless.send(join(n)).await;
+        restless.send(Kind::Leave(proto::Leave {})).await;
+    }
+    restless.send(join(12_000)).await;
+    let messages = "wzp_relay_signal_messages_total";
+    relay.until(messages, |messages| messages >= 24_002.0).await;
+    for why in ["full", "stalled", "memory"] {
+        let cut = format!("wzp_relay_slow_readers_total{{why=\"{why}\"}}");
+        assert_eq!(relay.metric(&cut).await, 0.0);
+    }
+    let used = "wzp_relay_load_ratio{resource=\"queues\"}";
+    relay.until(used, |used| used < 1e-4).await;
+    // Whoever is there in the end is told of.
+    let came = |kind| match kind {
+        Kind::MemberJoined(joined) => (joined.member == Some(member(&joined, 12_000))).then_some(()),
+        _ => None,
+    };
+    deaf.wait_for("the last to come", came).await;
+}
+
+/// The member of `joined`, had it the announcement of that [`join`].
+fn member(joined: &proto::MemberJoined, announcement: u32) -> proto::Member {
+    let Kind::Join(join) = join(announcement) else {
+        unreachable!()
+    };
+    proto::Member {
+        sender: joined.member.as_ref().map_or(0, |member| member.sender),
+        announcement: join.announcement,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_many_come_into_one_room_a_second_and_others_are_told_to_wait() {
+    let few = |config: &mut Config| config.rooms.joins = Rate::per_minute(1, 3);
+    let relay = Server::start_changed("127.0.0.1:0", &[], few).await;
+    let mut members = Vec::new();
+    for _ in 0..4 {
+        let mut member = Client::start(relay.address).await;
+        member.join("room").await;
+        members.push(member);
+    }
+    let mut late = Client::start(relay.address).await;
+    late.send(join(1)).await;
+    let refused = |kind| match kind {
+        Kind::Refused(refused) => Some((refused.reason(), refused.retry_after_ms)),
+        _ => None,
+    };
+    let (reason, wait) = late.wait_for("refusal", refused).await;
+    assert_eq!(reason, signal::Reason::TooManyJoins);
+    assert!((30_000..=60_000).contains(&wait), "{wait}");
+    late.join("another room").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

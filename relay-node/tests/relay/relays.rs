@@ -355,3 +355,59 @@ async fn members_behind_a_trunk_that_breaks_stay_who_they_are() {
     };
     assert_eq!(next.sender, u32::from(new.get()));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_enters_under_the_announcement_of_somebody_present() {
+    let up = Server::start(&[]).await;
+    let down = forwarding(&up, &[]).await;
+    let join = |room: &str| {
+        Kind::Join(proto::Join {
+            request: 9,
+            room: room.to_owned(),
+            announcement: b"of the far member".to_vec(),
+            echo: false,
+        })
+    };
+    let refused = |kind| match kind {
+        Kind::Refused(refused) => Some((refused.request, refused.reason(), refused.retry_after_ms)),
+        Kind::Joined(_) => panic!("it came in"),
+        _ => None,
+    };
+    let came_in = |kind| matches!(kind, Kind::Joined(_)).then_some(());
+    let mut beside = Client::start(up.address).await;
+    beside.join("room").await;
+    let mut first = Client::start(down.address).await;
+    first.send(join("room")).await;
+    first.wait_for("the first", came_in).await;
+    joined(&mut beside).await;
+    for address in [down.address, up.address] {
+        let mut copy = Client::start(address).await;
+        copy.send(join("room")).await;
+        assert_eq!(
+            copy.wait_for("refusal", refused).await,
+            (9, Reason::AnnouncementInUse, 0)
+        );
+        // It is for this room only that the announcement is taken.
+        copy.send(join("another room")).await;
+        copy.wait_for("another room", came_in).await;
+        copy.send(Kind::Leave(proto::Leave {})).await;
+    }
+    let count = "wzp_relay_refusals_total{reason=\"announcement_in_use\"}";
+    assert_eq!((up.metric(count).await, down.metric(count).await), (1.0, 1.0));
+    // Over a trunk of another relay too.
+    let relay = Options {
+        role: Role::Relay,
+        ..Options::default()
+    };
+    let mut trunk = Client::start_with(up.address, relay).await.unwrap();
+    trunk.send(trunk_join(3)).await;
+    let refused = |kind| match kind {
+        Kind::TrunkRefused(refused) => Some(refused.reason()),
+        Kind::TrunkJoined(_) => panic!("it came in"),
+        _ => None,
+    };
+    assert_eq!(
+        trunk.wait_for("refusal", refused).await,
+        Reason::AnnouncementInUse
+    );
+}

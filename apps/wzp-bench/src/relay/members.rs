@@ -83,7 +83,7 @@ pub(super) async fn join(
     let join = proto::Join {
         request: 1,
         room: room.to_owned(),
-        announcement: b"announcement".to_vec(),
+        announcement: number.to_be_bytes().to_vec(),
         echo: false,
     };
     write(&mut send, Kind::Join(join)).await?;

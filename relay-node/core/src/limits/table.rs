@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use wzp_wire::Instant;
 
-use super::{Bucket, Rate};
+use super::{Bucket, Prefix, Rate};
 
 /// Buckets in one table: 64 KiB of them.
 const SLOTS: usize = 8_192;
@@ -42,6 +42,17 @@ impl Buckets {
             .map_or(Ok(()), |bucket| bucket.take(self.rate, now, 1))
     }
 
+    /// The same for a network; whoever is on this machine has none to be told from others by.
+    ///
+    /// # Errors
+    /// The time after which there would be one.
+    pub fn take_prefix(&mut self, prefix: Prefix, now: Instant) -> Result<(), Duration> {
+        if prefix.is_loopback() {
+            return Ok(());
+        }
+        self.take(&prefix, now)
+    }
+
     fn slot<K: Hash>(&self, key: &K) -> usize {
         let mut hasher = DefaultHasher::new();
         (self.seed, key).hash(&mut hasher);
@@ -67,6 +78,20 @@ mod tests {
         assert_eq!(refused, 997);
         let quiet = (0..100).filter(|key| buckets.take(key, at(0)).is_ok()).count();
         assert!(quiet >= 98, "{quiet}");
+    }
+
+    #[test]
+    fn a_network_has_a_bucket_and_this_machine_has_none() {
+        let mut buckets = Buckets::new([7; 16], Rate::new(1, 3));
+        let mut taken = |ip: [u8; 4]| {
+            let prefix = Prefix::of(ip.into());
+            let taken = (0..100).filter(|_| buckets.take_prefix(prefix, at(0)).is_ok());
+            taken.count()
+        };
+        assert_eq!(taken([192, 0, 2, 1]), 3);
+        assert_eq!(taken([192, 0, 2, 200]), 0);
+        assert_eq!(taken([192, 0, 3, 1]), 3);
+        assert_eq!(taken([127, 0, 0, 1]), 100);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -38,8 +39,14 @@ fn room(name: &str) -> RoomName {
     RoomName::parse(name).unwrap()
 }
 
+/// Of nobody else.
+fn announcement() -> [u8; 4] {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Relaxed).to_be_bytes()
+}
+
 fn direct(port: u32) -> Member<u32> {
-    Member::new(b"announcement", false, Via::Direct(port))
+    Member::new(&announcement(), false, Via::Direct(port))
 }
 
 fn trunk_via(trunk: u64, port: u32) -> Via<u32> {
@@ -48,7 +55,7 @@ fn trunk_via(trunk: u64, port: u32) -> Via<u32> {
 }
 
 fn behind(trunk: u64, port: u32) -> Member<u32> {
-    Member::new(b"announcement", false, trunk_via(trunk, port))
+    Member::new(&announcement(), false, trunk_via(trunk, port))
 }
 
 fn rooms(config: Config) -> (Rooms<u32>, Seeded) {
@@ -91,6 +98,69 @@ fn limits_of_rooms_and_members_are_kept_and_leaving_makes_room() {
     assert!(rooms.leave(NOW, &room("a"), first).is_some());
     assert!(rooms.leave(NOW, &room("a"), first).is_none());
     join(&mut rooms, "a").unwrap();
+}
+
+#[test]
+fn a_full_room_comes_in_at_once_twice_and_churn_is_held_to_a_rate() {
+    let (mut rooms, mut rng) = rooms(Config::default());
+    let (name, other) = (room("a"), room("b"));
+    let mut join = |rooms: &mut Rooms<u32>, name: &RoomName, at| {
+        let member = direct(1);
+        rooms.admit(at, name, &member.announcement)?;
+        rooms.join(at, &mut rng, name, None, member)
+    };
+    let stays = join(&mut rooms, &name, NOW).unwrap();
+    join(&mut rooms, &other, NOW).unwrap();
+    for _ in 0..2 {
+        let all: Vec<_> = (1..1_000)
+            .map(|_| join(&mut rooms, &name, NOW).unwrap())
+            .collect();
+        assert_eq!(join(&mut rooms, &name, NOW), Err(JoinError::RoomFull));
+        for sender in all {
+            rooms.leave(NOW, &name, sender).unwrap();
+        }
+    }
+    let mut churn = |rooms: &mut Rooms<u32>, at| {
+        let joined = join(rooms, &name, at).map(|sender| rooms.leave(at, &name, sender));
+        joined.map(|_| ())
+    };
+    let left = (0..30_000).filter(|_| churn(&mut rooms, NOW).is_ok()).count();
+    assert_eq!(left, 3_000 - 2 * 999);
+    let wait = Duration::from_millis(50);
+    assert_eq!(churn(&mut rooms, NOW), Err(JoinError::TooManyJoins(wait)));
+    assert_eq!(churn(&mut rooms, NOW + wait), Ok(()));
+    assert!(rooms.member(&name, stays).is_some());
+    // Nobody else's room is held up.
+    assert_eq!(rooms.admit(NOW, &other, b"x"), Ok(()));
+}
+
+#[test]
+fn an_announcement_is_good_for_one_member_of_a_room() {
+    let (mut rooms, mut rng) = rooms(Config::default());
+    let name = room("a");
+    let copied = |via| Member::new(b"copied", false, via);
+    let taken = Err(JoinError::AnnouncementInUse);
+    let sender = rooms
+        .join(NOW, &mut rng, &name, None, copied(Via::Direct(1)))
+        .unwrap();
+    for via in [Via::Direct(2), trunk_via(5, 50)] {
+        assert_eq!(rooms.admit(NOW, &name, b"copied"), taken.map(|_: SenderId| ()));
+        assert_eq!(rooms.join(NOW, &mut rng, &name, None, copied(via)), taken);
+    }
+    assert!(rooms.rebind(NOW, &name, sender, trunk_via(5, 50)));
+    assert_eq!(
+        rooms.join(NOW, &mut rng, &name, None, copied(Via::Direct(2))),
+        taken
+    );
+    rooms
+        .join(NOW, &mut rng, &room("b"), None, copied(Via::Direct(2)))
+        .unwrap();
+    rooms.leave(NOW, &name, sender).unwrap();
+    assert!(
+        rooms
+            .join(NOW, &mut rng, &name, None, copied(Via::Direct(2)))
+            .is_ok()
+    );
 }
 
 #[test]
@@ -264,7 +334,7 @@ proptest! {
                         Some(t) => (base + u32::from(t), trunk_via(t.into(), base + u32::from(t))),
                         None => (base + 100 + n as u32, Via::Direct(base + 100 + n as u32)),
                     };
-                    let member = Member::new(b"", echo, via);
+                    let member = Member::new(&announcement(), echo, via);
                     let sender = rooms.join(NOW, &mut rng, &room(&r.to_string()), None, member).unwrap();
                     there.push((r, sender, port, echo && trunk.is_none()));
                 }
