@@ -304,6 +304,9 @@ pub struct RemoteStats {
     pub drift: Option<(f64, f64)>,
     /// Packets of it that could not be opened.
     pub key_mismatch: u32,
+    /// The tier that it asks us for, or needs by its loss, where that is less than we send: in rooms of more than three,
+    /// one member alone does not get it.
+    pub asks_for: Option<Tier>,
 }
 
 impl RemoteStats {
@@ -314,6 +317,7 @@ impl RemoteStats {
             stats: receiver::Stats::default(),
             drift: None,
             key_mismatch: 0,
+            asks_for: None,
         };
         Self::from_core(None, &remote)
     }
@@ -338,6 +342,7 @@ impl RemoteStats {
                 .as_ref()
                 .map(|&Drift { ppm, error_ppm }| (ppm, error_ppm)),
             key_mismatch: remote.key_mismatch,
+            asks_for: remote.asks_for,
         }
     }
 }

@@ -355,7 +355,10 @@ impl<C: Codecs + Clone> Call<C> {
             }
         };
         let report = remote.handle_packet(now, &opened);
-        if let Some(report) = report.filter(|report| Some(report.about) == self.me && self.me != Some(from)) {
+        // Nobody but confirmed members has a say in what we send.
+        let counts = self.me != Some(from) && self.verified.contains_key(&from);
+        if let Some(report) = report.filter(|report| counts && Some(report.about) == self.me) {
+            self.quality.set_listeners(self.members.len());
             let change = self.quality.handle_report(now, from, &report);
             self.change_tier(change);
         }

@@ -11,6 +11,7 @@ use crate::{
         codec::Codecs,
         drift::Drift,
         jitter,
+        mode::Tier,
         receiver::{PULL, Receiver, Stats},
     },
 };
@@ -26,6 +27,8 @@ pub struct RemoteStats {
     pub drift: Option<Drift>,
     /// Packets of it that could not be opened.
     pub key_mismatch: u32,
+    /// The tier that it asks us for, or needs by its loss, where that is less than we send.
+    pub asks_for: Option<Tier>,
 }
 
 pub(super) struct Remote<C: Codecs> {
@@ -93,12 +96,13 @@ impl<C: Codecs> Remote<C> {
         }
     }
 
-    pub(super) fn stats(&mut self, key_mismatch: u32) -> RemoteStats {
+    pub(super) fn stats(&mut self, key_mismatch: u32, asks_for: Option<Tier>) -> RemoteStats {
         RemoteStats {
             sender: self.sender,
             stats: self.receiver.stats(),
             drift: self.receiver.drift(),
             key_mismatch,
+            asks_for,
         }
     }
 }

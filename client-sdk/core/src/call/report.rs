@@ -73,7 +73,11 @@ impl<C: Codecs + Clone> Call<C> {
     pub fn remotes(&mut self, mut show: impl FnMut(Option<&PublicIdentity>, RemoteStats)) {
         for remote in &mut self.remotes {
             let mismatches = self.group.key_mismatches(remote.sender);
-            show(self.verified.get(&remote.sender), remote.stats(mismatches));
+            let asks_for = self.quality.asked_by(remote.sender);
+            show(
+                self.verified.get(&remote.sender),
+                remote.stats(mismatches, asks_for),
+            );
         }
         for &sender in &self.members {
             let key_mismatch = self.group.key_mismatches(sender);
@@ -85,6 +89,7 @@ impl<C: Codecs + Clone> Call<C> {
                 stats: Stats::default(),
                 drift: None,
                 key_mismatch,
+                asks_for: None,
             };
             show(self.verified.get(&sender), unheard);
         }

@@ -12,6 +12,10 @@
 //! | after congestion | 2 s between cuts, 60 s before the same rate is tried again | a queue needs a second to drain; trying is heard by everybody |
 //! | 5 s without any report | degraded | whoever cannot tell us may not hear us either |
 //!
+//! With one or two listeners the worst of them decides. With more, it takes two of them and a fifth of those who reported
+//! within 5 s, so that nobody alone makes everybody sound bad; and silence says nothing, since a relay carries only
+//! the loudest of a large room.
+//!
 //! Time to relax doubles, up to 80 s, each time relaxing turns out to be wrong within a minute.
 
 mod reporter;
@@ -30,6 +34,8 @@ const RETRY_CONGESTED: Duration = Duration::from_secs(60);
 const RETRY_AT_MOST: Duration = Duration::from_secs(240);
 const CUT_EVERY: Duration = Duration::from_secs(2);
 const SILENT: Duration = Duration::from_secs(5);
+/// With so many listeners each of them is worth everybody's sound.
+const FEW: usize = 2;
 
 const CONGESTED_RISE_MS: u16 = 60;
 const CONGESTED_LOSS: u16 = 20;
@@ -94,12 +100,13 @@ pub struct Change {
     pub why: Why,
 }
 
-/// Decides what one sender sends, for the worst of its listeners.
+/// Decides what one sender sends: for the worst of a few listeners, or for the worse part of many.
 #[derive(Clone, Debug)]
 pub struct Controller {
     plan: Plan,
     forced: Option<Tier>,
     reporters: Reporters,
+    listeners: usize,
     /// Round trips that we measured ourselves.
     path: Baseline,
     last_report: Option<Instant>,
@@ -206,6 +213,7 @@ impl Controller {
             plan: Plan::full(tier),
             forced: None,
             reporters: Reporters::default(),
+            listeners: 1,
             path: Baseline::default(),
             last_report: None,
             good_since: now,
@@ -230,11 +238,17 @@ impl Controller {
         if self.forced.is_some() {
             return None;
         }
+        let many = self.quorum(now);
+        let seen = if many > 1 {
+            self.reporters.of_the_worst(now, many)
+        } else {
+            seen
+        };
         let rise = seen.rise_ms.max(self.path.rise_ms());
         if rise >= CONGESTED_RISE_MS && seen.loss >= CONGESTED_LOSS {
             return self.congested(now);
         }
-        if let Some(wish) = self.reporters.wish().filter(|wish| *wish > self.plan.tier) {
+        if let Some(wish) = self.reporters.wish(many).filter(|wish| *wish > self.plan.tier) {
             return self.worsen(
                 now,
                 Plan {
@@ -261,6 +275,18 @@ impl Controller {
             .take(now, u16::try_from(rtt.as_millis()).unwrap_or(u16::MAX));
     }
 
+    /// So many others are in the call, whether they report or not.
+    pub fn set_listeners(&mut self, listeners: usize) {
+        self.listeners = listeners;
+    }
+
+    /// The tier that `listener` asks for, or needs by its loss, if it is less than is sent.
+    #[must_use]
+    pub fn asked_by(&self, listener: SenderId) -> Option<Tier> {
+        let (loss, smoothed, wish) = self.reporters.of(listener)?;
+        Some(needed(loss, smoothed).max(wish.unwrap_or(Tier::Good))).filter(|tier| *tier > self.plan.tier)
+    }
+
     /// `listener` has left: its reports are not missed.
     pub fn forget(&mut self, listener: SenderId) {
         self.reporters.forget(listener);
@@ -269,7 +295,9 @@ impl Controller {
     /// When [`Controller::handle_timeout`] is due: 5 s after the last report of listeners that are still there.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let waiting = self.forced.is_none() && self.plan.tier == Tier::Good && !self.reporters.is_empty();
+        let few = self.listeners <= FEW;
+        let waiting =
+            few && self.forced.is_none() && self.plan.tier == Tier::Good && !self.reporters.is_empty();
         self.last_report.filter(|_| waiting).map(|last| last + SILENT)
     }
 
@@ -286,6 +314,15 @@ impl Controller {
         self.forced = tier;
         self.good_since = now;
         self.change(now, Plan::full(tier?), Why::Forced)
+    }
+
+    /// How many listeners it takes.
+    fn quorum(&self, now: Instant) -> usize {
+        if self.listeners <= FEW {
+            1
+        } else {
+            self.reporters.fresh(now).div_ceil(5).max(2)
+        }
     }
 
     fn congested(&mut self, now: Instant) -> Option<Change> {
@@ -313,13 +350,7 @@ impl Controller {
 
     /// The plan that this much loss needs, unless it is the present one or better.
     fn protection(&self, now: Instant, loss: u16, smoothed: u16) -> Option<Plan> {
-        let needed = if loss >= 400 || smoothed >= 280 {
-            Tier::Catastrophic
-        } else if loss >= 200 || smoothed >= 140 {
-            Tier::Degraded
-        } else {
-            Tier::Good
-        };
+        let needed = needed(loss, smoothed);
         let unprotected = self.plan.repair == Repair::Off && smoothed >= REPAIR_LOSS;
         if needed <= self.plan.tier && !unprotected {
             return None;
@@ -330,7 +361,10 @@ impl Controller {
 
     fn relax(&mut self, now: Instant, smoothed: u16, rise_ms: u16) -> Option<Change> {
         let better = self.plan.better()?;
-        let wished = self.reporters.wish().is_none_or(|wish| better.tier >= wish);
+        let wished = self
+            .reporters
+            .wish(self.quorum(now))
+            .is_none_or(|wish| better.tier >= wish);
         if smoothed >= better.returns_below() || rise_ms >= CONGESTED_RISE_MS || !wished {
             self.good_since = now;
             return None;
@@ -365,6 +399,17 @@ impl Controller {
         let from = std::mem::replace(&mut self.plan, to);
         self.good_since = now;
         (from != to).then_some(Change { from, to, why })
+    }
+}
+
+/// The tier for this much loss.
+const fn needed(loss: u16, smoothed: u16) -> Tier {
+    if loss >= 400 || smoothed >= 280 {
+        Tier::Catastrophic
+    } else if loss >= 200 || smoothed >= 140 {
+        Tier::Degraded
+    } else {
+        Tier::Good
     }
 }
 

@@ -10,6 +10,8 @@ use crate::voice::mode::Tier;
 const LISTENERS: usize = 16;
 /// Loss is smoothed with this time constant.
 const SMOOTHING_MS: u32 = 3_000;
+/// Reports count beside those of others for this long.
+const FRESH: Duration = Duration::from_secs(5);
 /// A minimum is that of the last one to two of these.
 const BASELINE_SPAN: Duration = Duration::from_secs(30);
 
@@ -22,7 +24,9 @@ pub(super) struct Reporters {
 struct Reporter {
     id: SenderId,
     last: Instant,
+    loss: u16,
     smoothed: u16,
+    rise_ms: u16,
     rtt: Baseline,
     jitter: Baseline,
     wish: Option<Tier>,
@@ -68,6 +72,7 @@ impl Reporters {
             reporter.rtt.take(now, report.rtt_ms);
             rise_ms = reporter.rtt.rise_ms();
         }
+        (reporter.loss, reporter.rise_ms) = (loss, rise_ms);
         reporter.wish = match report.highest_tier {
             2 => Some(Tier::Degraded),
             3 => Some(Tier::Catastrophic),
@@ -80,19 +85,57 @@ impl Reporters {
         }
     }
 
-    /// The most modest wish of all listeners.
-    pub(super) fn wish(&self) -> Option<Tier> {
+    /// What so many of those who reported lately, the worst of them, have at least.
+    pub(super) fn of_the_worst(&self, now: Instant, many: usize) -> Seen {
+        let least = |of: fn(&Reporter) -> u16| {
+            let mut all = self.all.each_ref().map(|slot| {
+                slot.as_ref()
+                    .filter(|reporter| reporter.is_fresh(now))
+                    .map_or(0, of)
+            });
+            all.sort_unstable();
+            all.into_iter().nth_back(many.saturating_sub(1)).unwrap_or(0)
+        };
+        Seen {
+            loss: least(|reporter| reporter.loss),
+            smoothed: least(|reporter| reporter.smoothed),
+            rise_ms: least(|reporter| reporter.rise_ms),
+        }
+    }
+
+    /// How many reported lately.
+    pub(super) fn fresh(&self, now: Instant) -> usize {
         self.all
             .iter()
             .flatten()
-            .filter_map(|reporter| reporter.wish)
-            .max()
+            .filter(|reporter| reporter.is_fresh(now))
+            .count()
+    }
+
+    /// The wish that so many listeners have, or a more modest one.
+    pub(super) fn wish(&self, many: usize) -> Option<Tier> {
+        let wishes = |tier| {
+            self.all
+                .iter()
+                .flatten()
+                .filter(|reporter| reporter.wish >= Some(tier))
+                .count()
+        };
+        [Tier::Catastrophic, Tier::Degraded]
+            .into_iter()
+            .find(|tier| wishes(*tier) >= many)
+    }
+
+    /// Loss, smoothed loss and wish of one of them.
+    pub(super) fn of(&self, id: SenderId) -> Option<(u16, u16, Option<Tier>)> {
+        let reporter = self.all.iter().flatten().find(|reporter| reporter.id == id)?;
+        Some((reporter.loss, reporter.smoothed, reporter.wish))
     }
 
     /// What was lost so far was the queue's doing and says nothing about the link.
     pub(super) fn excuse(&mut self) {
         for reporter in self.all.iter_mut().flatten() {
-            reporter.smoothed = 0;
+            (reporter.loss, reporter.smoothed) = (0, 0);
         }
     }
 
@@ -126,11 +169,19 @@ impl Reporters {
         self.all[slot].get_or_insert_with(|| Reporter {
             id,
             last: now,
+            loss: 0,
             smoothed: 0,
+            rise_ms: 0,
             rtt: Baseline::default(),
             jitter: Baseline::default(),
             wish: None,
         })
+    }
+}
+
+impl Reporter {
+    fn is_fresh(&self, now: Instant) -> bool {
+        now.duration_since(self.last) < FRESH
     }
 }
 

@@ -295,6 +295,47 @@ fn silence_of_a_listener_protects_unless_it_left() {
     assert_eq!(controller.poll_timeout(), None);
 }
 
+/// The changes of a minute in a room of 20 listeners, the first `bad` of whom want the worst and report loss.
+fn crowd(bad: u16, reporting: u16) -> (Controller, Vec<(Plan, Why)>) {
+    let mut controller = Controller::new(Instant::ZERO, Tier::Good);
+    controller.set_listeners(20);
+    let mut changes = Vec::new();
+    for second in 1..=60 {
+        for id in (0..reporting).rev() {
+            let mut report = report(if id < bad { 500 } else { 0 }, 50);
+            report.highest_tier = if id < bad { 3 } else { 0 };
+            let change = controller.handle_report(at(second.into()), listener(2 + id), &report);
+            changes.extend(change.map(|change| (change.to, change.why)));
+        }
+    }
+    (controller, changes)
+}
+
+#[test]
+fn one_of_many_listeners_decides_nothing_and_is_named() {
+    for reporting in [1, 2, 3, 15] {
+        let (mut controller, changes) = crowd(1, reporting);
+        assert_eq!(changes, [], "{reporting} report");
+        assert_eq!(controller.asked_by(listener(2)), Some(Tier::Catastrophic));
+        assert_eq!(controller.asked_by(listener(3)), None);
+        // Nor by falling silent: a relay need not carry what the others say.
+        assert_eq!(controller.handle_timeout(at(100.0)), None);
+    }
+    assert_eq!(crowd(2, 15).1, []);
+}
+
+#[test]
+fn a_fifth_of_many_listeners_is_protected_once() {
+    for (bad, reporting) in [(2, 2), (2, 10), (3, 15), (15, 15)] {
+        let (controller, changes) = crowd(bad, reporting);
+        assert!(
+            matches!(changes[..], [(CATASTROPHIC, Why::Wish | Why::Loss)]),
+            "{bad} of {reporting}: {changes:?}"
+        );
+        assert_eq!(controller.asked_by(listener(2)), None, "it is sent");
+    }
+}
+
 #[test]
 fn the_worst_listener_decides() {
     let mut controller = Controller::new(Instant::ZERO, Tier::Good);
