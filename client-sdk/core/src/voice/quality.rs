@@ -12,9 +12,9 @@
 //! | after congestion | 2 s between cuts, 60 s before the same rate is tried again | a queue needs a second to drain; trying is heard by everybody |
 //! | 5 s without any report | degraded | whoever cannot tell us may not hear us either |
 //!
-//! With one or two listeners the worst of them decides. With more, it takes two of them and a fifth of those who reported
-//! within 5 s, so that nobody alone makes everybody sound bad; and silence says nothing, since a relay carries only
-//! the loudest of a large room.
+//! With up to seven listeners, all of whom the relay carries, the worst of them decides. With more, it takes two of
+//! them and a fifth of those who reported within 5 s, so that nobody alone makes everybody sound bad; and silence says
+//! nothing, since a relay carries only the loudest of a large room.
 //!
 //! Time to relax doubles, up to 80 s, each time relaxing turns out to be wrong within a minute.
 
@@ -35,7 +35,7 @@ const RETRY_AT_MOST: Duration = Duration::from_secs(240);
 const CUT_EVERY: Duration = Duration::from_secs(2);
 const SILENT: Duration = Duration::from_secs(5);
 /// With so many listeners each of them is worth everybody's sound.
-const FEW: usize = 2;
+const FEW: usize = 7;
 
 const CONGESTED_RISE_MS: u16 = 60;
 const CONGESTED_LOSS: u16 = 20;
