@@ -158,7 +158,12 @@ async fn a_relay_that_dials_is_reset_by_its_peer() {
             .endpoint
             .connect_with(certificate.client(), address, "relay.test")
             .unwrap();
-        dialled.push(soon(connecting).await.unwrap());
+        let connection = soon(connecting).await.unwrap();
+        // Before its handshake is confirmed a connection sends long headers, which nobody resets.
+        let mut tx = connection.open_uni().await.unwrap();
+        tx.finish().unwrap();
+        soon(tx.stopped()).await.unwrap();
+        dialled.push(connection);
     }
     let _known = dialler.sessions.enter(address);
     tokio::task::spawn_blocking(move || drop(doomed)).await.unwrap();
