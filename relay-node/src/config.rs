@@ -126,7 +126,7 @@ pub struct Limits {
     pub identity_joins: Rate,
     /// Joins of one prefix.
     pub prefix_joins: Rate,
-    /// Media packets of one member.
+    /// Media packets and PINGs of one member.
     pub packets: Rate,
     /// Media packets of one trunk.
     pub trunk_packets: Rate,

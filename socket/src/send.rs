@@ -7,9 +7,11 @@
 
 use std::io;
 use std::mem;
+use std::slice::Chunks;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use quinn::udp::Transmit;
 use wzp_lane::Sealer;
 use wzp_wire::Instant;
 
@@ -233,6 +235,17 @@ impl Drop for SendBatch {
     fn drop(&mut self) {
         self.flush();
     }
+}
+
+/// What quinn wants sent: to whom, how, and each of the datagrams.
+pub(crate) fn parts<'a>(transmit: &Transmit<'a>) -> (Address, Extras, Chunks<'a, u8>) {
+    let to = Address::new(transmit.destination, transmit.src_ip);
+    let extras = Extras {
+        ttl: None,
+        ecn: transmit.ecn.map_or(0, |ecn| ecn as u8),
+    };
+    let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
+    (to, extras, transmit.contents.chunks(segment))
 }
 
 /// Where the datagram goes in `buf`: behind the lane's header, with the tag's room left free.

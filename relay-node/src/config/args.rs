@@ -167,7 +167,7 @@ pub struct Args {
           value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub(super) join_rate: u32,
 
-    /// Media packets a second of one member; half as many at once
+    /// Media packets and PINGs a second of one member; half as many at once
     #[arg(long, env = "WZP_RELAY_PACKET_RATE", value_name = "PER_SECOND", default_value_t = 400,
           value_parser = clap::value_parser!(u32).range(10..=100_000))]
     pub(super) packet_rate: u32,

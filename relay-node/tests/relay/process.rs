@@ -171,16 +171,13 @@ fn a_wrong_certificate_is_wrong_configuration_and_its_cause_is_said_once() {
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir(&dir).unwrap();
     let path = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    let args = |cert: &str, key: &str| {
+        let (cert, key) = (path(cert), path(key));
+        ["--listen", "127.0.0.1:0", "--cert", &cert, "--key", &key].map(str::to_owned)
+    };
     let start = |cert: &str, key: &str| {
-        let args = [
-            "--listen",
-            "127.0.0.1:0",
-            "--cert",
-            &path(cert),
-            "--key",
-            &path(key),
-        ];
-        let (code, said) = output(&args);
+        let args = args(cert, key);
+        let (code, said) = output(&args.each_ref().map(String::as_str));
         assert_eq!(code, Some(64), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
         said
@@ -191,14 +188,7 @@ fn a_wrong_certificate_is_wrong_configuration_and_its_cause_is_said_once() {
     assert!(start("junk.pem", "absent.pem").contains("does not"));
     assert!(start("junk.pem", "junk.pem").contains("no certificate"));
     for (cert, key) in [("a.pem", "a.key"), ("b.pem", "b.key")] {
-        Process::start(&[
-            "--listen",
-            "127.0.0.1:0",
-            "--cert",
-            &path(cert),
-            "--key",
-            &path(key),
-        ]);
+        Process::start(&args(cert, key).each_ref().map(String::as_str));
     }
     assert!(start("a.pem", "b.key").contains("do not fit"));
     assert!(start("a.pem", "junk.pem").contains("no private key"));

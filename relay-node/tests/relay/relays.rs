@@ -51,21 +51,26 @@ async fn left(client: &mut Client) -> SenderId {
     client.wait_for("member left", left).await
 }
 
+/// A member on either side of a trunk, who know of each other by the same ids.
+async fn across(up: &Server, down: &Server) -> [(Client, SenderId); 2] {
+    let mut above = Client::start(up.address).await;
+    let mut below = Client::start(down.address).await;
+    let (above_id, _) = above.join("room").await;
+    let (below_id, _) = below.join("room").await;
+    assert_eq!(joined(&mut above).await, below_id);
+    assert_eq!(joined(&mut below).await, above_id);
+    [(above, above_id), (below, below_id)]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_on_both_sides_of_a_trunk_hear_each_other() {
     // Ids of different lengths, as between a relay at an address of its own and one behind a load balancer.
     let up = Server::start(&[]).await;
     let down = forwarding(&up, &["--id-server", "0x0123456789abcdef"]).await;
-    let mut above = Client::start(up.address).await;
-    let mut below = Client::start(down.address).await;
-    let (above_id, _) = above.join("room").await;
-    let (below_id, _) = below.join("room").await;
-    let below_above = joined(&mut above).await;
-    let above_below = joined(&mut below).await;
-    assert_eq!((below_above, above_below), (below_id, above_id));
+    let [(mut above, above_id), (mut below, below_id)] = across(&up, &down).await;
     below.send_media(below_id, &packet(1));
-    speak(&below, below_id, below_above, 2, &above).await;
-    speak(&above, above_id, above_below, 3, &below).await;
+    speak(&below, below_id, below_id, 2, &above).await;
+    speak(&above, above_id, above_id, 3, &below).await;
     // Nothing comes back to where it was said, on either side.
     let mut second = Client::start(down.address).await;
     let (second_id, others) = second.join("room").await;
@@ -84,7 +89,7 @@ async fn members_on_both_sides_of_a_trunk_hear_each_other() {
     );
     below
         .send(Kind::PeerMessage(proto::PeerMessage {
-            sender: above_below.get().into(),
+            sender: above_id.get().into(),
             payload: b"up".to_vec(),
         }))
         .await;
@@ -94,20 +99,20 @@ async fn members_on_both_sides_of_a_trunk_hear_each_other() {
     };
     assert_eq!(
         above.wait_for("message", message).await,
-        (below_above.get().into(), b"up".to_vec())
+        (below_id.get().into(), b"up".to_vec())
     );
     above
         .send(Kind::PeerMessage(proto::PeerMessage {
-            sender: below_above.get().into(),
+            sender: below_id.get().into(),
             payload: b"down".to_vec(),
         }))
         .await;
     assert_eq!(
         below.wait_for("message", message).await,
-        (above_below.get().into(), b"down".to_vec())
+        (above_id.get().into(), b"down".to_vec())
     );
     drop(above);
-    assert_eq!(left(&mut below).await, above_below);
+    assert_eq!(left(&mut below).await, above_id);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -118,14 +123,9 @@ async fn a_trunk_to_a_relay_without_aes_goes_over_a_lane() {
     for relay in [&up, &down] {
         relay.until("wzp_relay_lanes", |lanes| lanes == 1.0).await;
     }
-    let mut above = Client::start(up.address).await;
-    let mut below = Client::start(down.address).await;
-    let (above_id, _) = above.join("room").await;
-    let (below_id, _) = below.join("room").await;
-    let below_above = joined(&mut above).await;
-    let above_below = joined(&mut below).await;
-    speak(&below, below_id, below_above, 2, &above).await;
-    speak(&above, above_id, above_below, 3, &below).await;
+    let [(above, above_id), (below, below_id)] = across(&up, &down).await;
+    speak(&below, below_id, below_id, 2, &above).await;
+    speak(&above, above_id, above_id, 3, &below).await;
     let failed = "wzp_relay_packets_dropped_total{reason=\"auth\"}";
     assert_eq!((up.metric(failed).await, down.metric(failed).await), (0.0, 0.0));
 }

@@ -21,7 +21,7 @@ use wzp_wire::Instant;
 use crate::address::{Address, canonical};
 use crate::client::Shared;
 use crate::clock;
-use crate::send::Extras;
+use crate::send::{Extras, parts};
 
 /// Batches of which nothing is due that one poll may take.
 const MAX_BATCHES: usize = 8;
@@ -119,20 +119,9 @@ impl Carriage {
 
     /// Sends everything that quinn wants sent, one packet at a time.
     pub(super) fn transmit(&self, shared: &Shared, transmit: &Transmit<'_>) {
-        let extras = Extras {
-            ttl: None,
-            ecn: transmit.ecn.map_or(0, |ecn| ecn as u8),
-        };
-        let whole = transmit.contents.len();
-        let segment = transmit.segment_size.unwrap_or(whole).max(1);
-        for bytes in transmit.contents.chunks(segment) {
-            let packet = Packet {
-                remote: transmit.destination,
-                local: transmit.src_ip,
-                extras,
-                bytes: bytes.into(),
-            };
-            self.send(shared, packet);
+        let (to, extras, datagrams) = parts(transmit);
+        for bytes in datagrams {
+            self.send(shared, Packet::new(&to, extras, bytes));
         }
     }
 

@@ -10,10 +10,9 @@ use std::task::{Context, Poll};
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, UdpPoller};
 
-use crate::address::Address;
 use crate::counters::Counters;
 use crate::relay::queue::Queue;
-use crate::send::Extras;
+use crate::send::parts;
 use crate::udp::Udp;
 
 /// Receives from the queue that the IO threads fill, sends on the first of their sockets.
@@ -30,13 +29,8 @@ impl AsyncUdpSocket for VirtualSocket {
 
     /// Never fails: an error here would end the connection, `WouldBlock` would spin.
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let to = Address::new(transmit.destination, transmit.src_ip);
-        let extras = Extras {
-            ttl: None,
-            ecn: transmit.ecn.map_or(0, |ecn| ecn as u8),
-        };
-        let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
-        for bytes in transmit.contents.chunks(segment) {
+        let (to, extras, datagrams) = parts(transmit);
+        for bytes in datagrams {
             self.udp.send_counted(&to, extras, bytes, &self.counters);
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! What the environment says, and what the command line says against it.
 
+use std::process::Command;
+
 use super::{Home, refusal, silent_relay, stdout};
 
 /// The program's own list of its variables.
@@ -127,12 +129,12 @@ fn secret_identity_and_trust_of_the_command_line_win() {
     assert!(refusal(&output, 64).contains("mine"), "{output:?}");
     // Nothing of the environment is refused for not applying to the mode.
     let mut call = home.program(&tone);
-    let output = call
-        .env("WZP_NO_DENOISE", "1")
-        .env("WZP_CSV", "f")
-        .envs([PHRASE])
-        .output()
-        .unwrap();
+    assert_reads_the_phrase(call.env("WZP_NO_DENOISE", "1").env("WZP_CSV", "f"));
+}
+
+/// The call gets as far as a wrong phrase: nothing before that was refused.
+fn assert_reads_the_phrase(call: &mut Command) {
+    let output = call.envs([PHRASE]).output().unwrap();
     assert!(
         refusal(&output, 64).contains("a phrase has 24 words"),
         "{output:?}"
@@ -161,15 +163,7 @@ fn pin_under_the_name_of_the_relays_file_is_refused() {
     );
     // On one machine the relay's own file may be named there.
     let mut call = home.program(&["--send-tone", "1", &relay]);
-    let output = call
-        .env("WZP_RELAY_CERT", "relay.pem")
-        .envs([PHRASE])
-        .output()
-        .unwrap();
-    assert!(
-        refusal(&output, 64).contains("a phrase has 24 words"),
-        "{output:?}"
-    );
+    assert_reads_the_phrase(call.env("WZP_RELAY_CERT", "relay.pem"));
 }
 
 #[test]
