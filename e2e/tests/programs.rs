@@ -251,14 +251,18 @@ fn a_disk_that_fills_during_a_call_is_told_of_at_once_and_at_the_end() {
     listen(&home.file("short.wav"));
 }
 
-#[test]
-fn a_last_second_that_finds_no_room_is_told_at_the_end() {
+#[tokio::test]
+async fn a_last_second_that_finds_no_room_is_told_at_the_end() {
     let relay = Relay::start(&[]);
     let home = Scratch::default();
     let mut process = short_of_room(&relay, &home);
-    // Until somebody has come, a few frames are heard, but no second.
+    // After ten packets of 20 ms some frames have been recorded, but no second.
     let _other = start(&["--send-tone", "5", &relay.address.to_string()]);
-    process.json("member");
+    relay
+        .until("wzp_relay_packets_total{dir=\"out\",leg=\"client\"}", |sent| {
+            sent >= 10.0
+        })
+        .await;
     process.signal("INT");
     let (status, _) = process.wait();
     assert_eq!(status.code(), Some(1), "{}", process.log());
