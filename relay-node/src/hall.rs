@@ -3,6 +3,8 @@
 //! One short lock guards membership. News are queued under it, so that everybody hears them in the same order; the
 //! packet loops only ever see the snapshots that [`Hall::publish`] swaps in.
 
+mod trunks;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -14,7 +16,7 @@ use tokio::{sync::Notify, time};
 use wzp_relay_core::{
     FanOut, Rooms, To,
     outbox::Share,
-    rooms::{self, JoinError, Member, TrunkId, Via},
+    rooms::{self, JoinError, Member, Via},
     trunk::Side,
 };
 use wzp_socket::clock;
@@ -130,84 +132,6 @@ impl Hall {
         true
     }
 
-    /// Seats a member behind the trunk `port`, where `handle` stands for it; `false` if the handle is in use.
-    ///
-    /// Somebody who is still here from an earlier session with the same relay goes on under the same number, and
-    /// nobody is told: to the others, a new join would be a replay of the old one.
-    pub(crate) fn trunk_join(
-        &self,
-        port: &Arc<Port>,
-        handle: u16,
-        newcomer: &Newcomer<'_>,
-    ) -> Result<bool, JoinError> {
-        let mut state = self.lock();
-        if port.seats.find(handle).is_some_and(|seat| seat.is_some()) {
-            return Ok(false);
-        }
-        if self.side == Side::Downstream && !state.has_own_member(newcomer.room) {
-            // The last member who could hear it has just left.
-            return Ok(true);
-        }
-        let first = !state.rooms.has_trunk(newcomer.room, port.id);
-        let via = Via::Trunk {
-            id: port.id,
-            port: Arc::clone(port),
-            handle,
-        };
-        let (seat, told) = match state.resume(port, newcomer, &via) {
-            Some(seat) => (seat, true),
-            None => {
-                if self.side == Side::Upstream {
-                    let now = clock::now();
-                    state.rooms.admit(now, newcomer.room, newcomer.announcement)?;
-                }
-                let member = Member::new(newcomer.announcement, false, via);
-                (state.seat(newcomer, member)?, false)
-            }
-        };
-        port.seats.enter(handle, Some(Arc::clone(&seat)));
-        if self.side == Side::Upstream {
-            let others = if first {
-                state.trunk_members(newcomer.room, port.id)
-            } else {
-                Vec::new()
-            };
-            let head = Head::Trunk {
-                handle,
-                sender: seat.sender,
-            };
-            port.outbox.push_roster(Roster::new(head, others));
-        }
-        if !told {
-            state.tell_joined(&seat, self.side);
-        }
-        self.changed.notify_one();
-        Ok(true)
-    }
-
-    /// The member for which `handle` stands in trunks of the other relay is gone.
-    pub(crate) fn trunk_leave(&self, port: &Port, handle: u16) {
-        let seat = port
-            .seats
-            .find(handle)
-            .and_then(|seat| seat.as_ref().map(Arc::clone));
-        if let Some(seat) = seat {
-            self.lock().remove(&seat, self.side);
-            self.changed.notify_one();
-        }
-    }
-
-    /// Everybody behind a trunk is gone, because the trunk is; except those who came back through another.
-    pub(crate) fn lose_trunk(&self, port: &Port) {
-        let mut state = self.lock();
-        for (room, sender) in state.rooms.behind(port.id) {
-            if let Some(cell) = state.cells.get(&room).map(Arc::clone) {
-                state.remove(&Seat { sender, room, cell }, self.side);
-            }
-        }
-        self.changed.notify_one();
-    }
-
     /// Where members of ours are announced upstream; `None` while there is no upstream.
     pub(crate) fn set_upstream(&self, upstream: Option<Arc<Port>>) {
         self.lock().upstream = upstream;
@@ -228,22 +152,6 @@ impl Hall {
         match &*slot.load() {
             Some(seat) => self.lock().deliver(seat, to, payload),
             None => Delivery::NotInRoom,
-        }
-    }
-
-    /// The same between members of whom at least one is behind a trunk.
-    pub(crate) fn trunk_peer_message(&self, port: &Port, from: u16, to: u16, payload: Vec<u8>) -> Delivery {
-        let seat = port
-            .seats
-            .find(from)
-            .and_then(|seat| seat.as_ref().map(Arc::clone));
-        let Some(seat) = seat else {
-            return Delivery::NotInRoom;
-        };
-        let state = self.lock();
-        match state.rooms.of_handle(to) {
-            Some((room, sender)) if *room == seat.room => state.deliver(&seat, *sender, payload),
-            _ => Delivery::NobodyThere,
         }
     }
 
@@ -332,33 +240,6 @@ impl State {
         }))
     }
 
-    /// The seat of somebody who was brought by the same relay before, in a session that broke.
-    fn resume(&mut self, port: &Port, newcomer: &Newcomer<'_>, via: &Via<Arc<Port>>) -> Option<Arc<Seat>> {
-        let same = |member: &Member<Arc<Port>>| match &member.via {
-            Via::Trunk { port: old, .. } => {
-                old.id != port.id && old.peer == port.peer && *member.announcement == *newcomer.announcement
-            }
-            Via::Direct(_) => false,
-        };
-        let (sender, member) = self
-            .rooms
-            .members(newcomer.room)
-            .find(|(_, member)| same(member))?;
-        if let Via::Trunk {
-            port: old, handle, ..
-        } = &member.via
-        {
-            old.seats.enter(*handle, None);
-        }
-        self.rooms
-            .rebind(clock::now(), newcomer.room, sender, via.clone());
-        Some(Arc::new(Seat {
-            sender,
-            room: newcomer.room.clone(),
-            cell: Arc::clone(self.cells.get(newcomer.room)?),
-        }))
-    }
-
     fn remove(&mut self, seat: &Seat, side: Side) {
         let Some(member) = self.rooms.leave(clock::now(), &seat.room, seat.sender) else {
             return;
@@ -426,22 +307,6 @@ impl State {
             }
         };
         if queued { Delivery::Done } else { Delivery::Lost }
-    }
-
-    /// What a relay that brings its first member into `room` has to know.
-    fn trunk_members(&self, room: &RoomName, trunk: TrunkId) -> Vec<Entry> {
-        let others = self
-            .rooms
-            .members(room)
-            .filter(|(_, member)| member.trunk() != Some(trunk));
-        let known = others.filter_map(|(sender, member)| {
-            Some(Entry {
-                sender,
-                key: member.handle?,
-                announcement: Arc::clone(&member.announcement),
-            })
-        });
-        known.collect()
     }
 
     fn has_own_member(&self, room: &RoomName) -> bool {
