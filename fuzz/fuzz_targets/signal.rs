@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wzp_wire::signal::{self, Decoder, Hello, Join, Joined, Kind, SignalMessage, TrunkJoin, Welcome, proto};
+use wzp_wire::signal::{self, Decoder, Hello, Join, Joined, Kind, SignalMessage, TrunkJoin, TrunkJoined, Welcome, proto};
 
 fuzz_target!(|bytes: &[u8]| {
     let whole = messages(bytes, bytes.len().max(1));
@@ -62,6 +62,14 @@ fn check(kind: Kind) {
                 assert_eq!(
                     TrunkJoin::try_from(proto::TrunkJoin::from(join.clone())),
                     Ok(join)
+                );
+            }
+        }
+        Kind::TrunkJoined(raw) => {
+            if let Ok(joined) = TrunkJoined::try_from(raw) {
+                assert_eq!(
+                    TrunkJoined::try_from(proto::TrunkJoined::from(joined.clone())),
+                    Ok(joined)
                 );
             }
         }

@@ -95,6 +95,8 @@ pub(crate) enum Head {
         handle: u16,
         /// Its number.
         sender: SenderId,
+        /// The roster has everybody in the room who is not the relay's own.
+        whole: bool,
     },
 }
 
@@ -174,11 +176,16 @@ impl Part {
                 members: self.members.iter().map(Entry::member).collect(),
                 more,
             }),
-            Head::Trunk { handle, sender } => Kind::TrunkJoined(proto::TrunkJoined {
+            Head::Trunk {
+                handle,
+                sender,
+                whole,
+            } => Kind::TrunkJoined(proto::TrunkJoined {
                 handle: handle.into(),
                 sender: sender.get().into(),
                 members: self.members.iter().map(Entry::trunk_member).collect(),
                 more,
+                whole,
             }),
         })
     }

@@ -115,6 +115,11 @@ impl Seats {
         Some(pages.get(page)?.get()?.get(slot)?.load())
     }
 
+    /// The same, to keep.
+    pub(crate) fn whom(&self, handle: u16) -> Option<Arc<Seat>> {
+        self.find(handle)?.as_ref().map(Arc::clone)
+    }
+
     /// Remembers, or forgets, whom the other relay means by `handle`.
     pub(crate) fn enter(&self, handle: u16, seat: Option<Arc<Seat>>) {
         let Self::Trunk(pages) = self else { return };

@@ -6,7 +6,7 @@ use tokio::{select, sync::Notify, time};
 use tracing::{info, warn};
 use wzp_relay_core::{
     admission::Refusal,
-    trunk::Side,
+    trunk::{Listing, Side},
     uplink::{self, Tell, Uplink},
 };
 use wzp_socket::clock;
@@ -194,12 +194,13 @@ async fn carry(relay: &Arc<Shared>, upstream: &Upstream, mut call: Call) -> End 
     upstream.connected(&relay.hall, port);
     let cut = writer.cut();
     let reading = async {
+        let mut listing = Listing::default();
         loop {
             match reader.next().await {
                 Ok(message) => {
                     if let Err(refusal) = message
                         .kind
-                        .map_or(Ok(()), |kind| handle(relay, upstream, port, kind))
+                        .map_or(Ok(()), |kind| handle(relay, upstream, port, &mut listing, kind))
                     {
                         return End::Refused(refusal);
                     }
@@ -225,15 +226,26 @@ async fn carry(relay: &Arc<Shared>, upstream: &Upstream, mut call: Call) -> End 
     end
 }
 
-fn handle(relay: &Shared, upstream: &Upstream, port: &Arc<Port>, kind: Kind) -> Result<(), Refusal> {
+fn handle(
+    relay: &Shared,
+    upstream: &Upstream,
+    port: &Arc<Port>,
+    listing: &mut Listing,
+    kind: Kind,
+) -> Result<(), Refusal> {
+    if !matches!(kind, Kind::TrunkJoined(_)) {
+        listing.handle_other();
+    }
     match kind {
-        Kind::TrunkJoined(joined) => {
-            let TrunkJoined { handle, members, .. } = joined.try_into()?;
-            upstream.joined(&relay.hall, handle);
-            if let Some(room) = relay.hall.room_of(handle) {
-                members
-                    .iter()
-                    .for_each(|member| enter(relay, port, &room, member));
+        Kind::TrunkJoined(part) => {
+            let part = TrunkJoined::try_from(part)?;
+            upstream.joined(&relay.hall, part.handle);
+            if let Some(room) = listing.handle_part(&part, relay.hall.room_of(part.handle)) {
+                let members = part.members.iter();
+                members.for_each(|member| enter(relay, port, &room, member));
+            }
+            if let Some(whole) = listing.poll_whole() {
+                relay.hall.trunk_listed(port, &whole);
             }
         }
         Kind::TrunkMemberJoined(proto::TrunkMemberJoined {

@@ -182,7 +182,7 @@ fn handles_say_whose_member_it_is_by_the_top_bit() {
         refused(TrunkJoin::try_from(join(9, 65_536))).0,
         "preferred_sender"
     );
-    let joined = |handle| proto::TrunkJoined {
+    let joined = |handle, whole| proto::TrunkJoined {
         handle: 9,
         sender: 4,
         members: vec![proto::TrunkMember {
@@ -191,12 +191,15 @@ fn handles_say_whose_member_it_is_by_the_top_bit() {
             announcement: vec![1],
         }],
         more: false,
+        whole,
     };
-    assert_eq!(
-        proto::TrunkJoined::from(TrunkJoined::try_from(joined(0x8001)).unwrap()),
-        joined(0x8001)
-    );
-    assert_eq!(refused(TrunkJoined::try_from(joined(1))).0, "handle");
+    for whole in [false, true] {
+        assert_eq!(
+            proto::TrunkJoined::from(TrunkJoined::try_from(joined(0x8001, whole)).unwrap()),
+            joined(0x8001, whole)
+        );
+    }
+    assert_eq!(refused(TrunkJoined::try_from(joined(1, true))).0, "handle");
     let message = proto::TrunkPeerMessage {
         from: 1,
         to: 0x8001,

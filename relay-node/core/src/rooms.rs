@@ -6,6 +6,7 @@
 mod publish;
 #[cfg(test)]
 mod tests;
+mod trunks;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,6 +25,7 @@ use crate::{
     trunk::{Handles, Side},
 };
 use publish::Publications;
+pub use trunks::Bearer;
 
 /// How much room there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,26 +279,6 @@ impl<P: Clone> Rooms<P> {
     /// Every place at which news of a room have to be told, once each.
     pub fn outlets(&self, room: &RoomName) -> impl Iterator<Item = Outlet<P>> {
         self.rooms.get(room).into_iter().flat_map(Room::outlets)
-    }
-
-    /// Whether `trunk` has members in `room`.
-    pub fn has_trunk(&self, room: &RoomName, trunk: TrunkId) -> bool {
-        self.rooms
-            .get(room)
-            .is_some_and(|room| room.trunks.contains_key(&trunk))
-    }
-
-    /// Everybody behind `trunk`, to be taken out when it is lost.
-    pub fn behind(&self, trunk: TrunkId) -> Vec<(RoomName, SenderId)> {
-        let with_trunk = self
-            .rooms
-            .iter()
-            .filter(|(_, room)| room.trunks.contains_key(&trunk));
-        let members = with_trunk.flat_map(|(name, room)| room.members.iter().map(move |entry| (name, entry)));
-        let behind = members.filter(|(_, (_, member))| member.trunk() == Some(trunk));
-        behind
-            .map(|(name, (&sender, _))| (name.clone(), sender))
-            .collect()
     }
 
     /// How many rooms there are.

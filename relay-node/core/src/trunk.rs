@@ -4,7 +4,13 @@
 //! the top bit 1, so that a handle says by itself whose it is. Numbers are given out round and round, which makes the
 //! time until one is used again as long as it can be.
 
+mod listing;
+
 use std::collections::BTreeMap;
+
+#[cfg(test)]
+pub(crate) use listing::tests::whole;
+pub use listing::{Listing, Whole};
 
 const TOP: u16 = 1 << 15;
 

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use wzp_relay_core::{
-    rooms::{JoinError, Member, TrunkId, Via},
-    trunk::Side,
+    rooms::{Bearer, JoinError, Member, TrunkId, Via},
+    trunk::{Side, Whole},
 };
 use wzp_socket::clock;
-use wzp_wire::RoomName;
+use wzp_wire::{RoomName, SenderId};
 
 use super::{Delivery, Hall, Newcomer, State};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Hall {
-    /// Seats a member behind the trunk `port`, where `handle` stands for it; `false` if the handle is in use.
+    /// Seats a member behind the trunk `port`, where `handle` stands for it; `false` if it stands for another one.
     ///
     /// Somebody who is still here from an earlier session with the same relay goes on under the same number, and
     /// nobody is told: to the others, a new join would be a replay of the old one.
@@ -27,8 +27,16 @@ impl Hall {
         newcomer: &Newcomer<'_>,
     ) -> Result<bool, JoinError> {
         let mut state = self.lock();
-        if port.seats.find(handle).is_some_and(|seat| seat.is_some()) {
-            return Ok(false);
+        if let Some(seat) = port.seats.whom(handle) {
+            let at = (&seat.room, seat.sender);
+            match state.rooms.bearer(at, newcomer.room, newcomer.announcement) {
+                Bearer::Same => return Ok(true),
+                Bearer::There => return Ok(false),
+                Bearer::Gone => {
+                    state.remove(&seat, self.side);
+                    self.changed.notify_one();
+                }
+            }
         }
         if self.side == Side::Downstream && !state.has_own_member(newcomer.room) {
             // The last member who could hear it has just left.
@@ -40,7 +48,7 @@ impl Hall {
             port: Arc::clone(port),
             handle,
         };
-        let (seat, told) = match state.resume(port, newcomer, &via) {
+        let (seat, told) = match state.resume(port, newcomer, &via, self.side) {
             Some(seat) => (seat, true),
             None => {
                 if self.side == Side::Upstream {
@@ -61,6 +69,7 @@ impl Hall {
             let head = Head::Trunk {
                 handle,
                 sender: seat.sender,
+                whole: first,
             };
             port.outbox.push_roster(Roster::new(head, others));
         }
@@ -73,34 +82,33 @@ impl Hall {
 
     /// The member for which `handle` stands in trunks of the other relay is gone.
     pub(crate) fn trunk_leave(&self, port: &Port, handle: u16) {
-        let seat = port
-            .seats
-            .find(handle)
-            .and_then(|seat| seat.as_ref().map(Arc::clone));
-        if let Some(seat) = seat {
+        if let Some(seat) = port.seats.whom(handle) {
             self.lock().remove(&seat, self.side);
             self.changed.notify_one();
         }
+    }
+
+    /// Whoever is not in `whole`, which came over the trunk `port`, has left and nobody has said so.
+    pub(crate) fn trunk_listed(&self, port: &Port, whole: &Whole) {
+        let mut state = self.lock();
+        for sender in state.rooms.missing(port.id, whole) {
+            state.remove_at(whole.room(), sender, self.side);
+        }
+        self.changed.notify_one();
     }
 
     /// Everybody behind a trunk is gone, because the trunk is; except those who came back through another.
     pub(crate) fn lose_trunk(&self, port: &Port) {
         let mut state = self.lock();
         for (room, sender) in state.rooms.behind(port.id) {
-            if let Some(cell) = state.cells.get(&room).map(Arc::clone) {
-                state.remove(&Seat { sender, room, cell }, self.side);
-            }
+            state.remove_at(&room, sender, self.side);
         }
         self.changed.notify_one();
     }
 
     /// The same between members of whom at least one is behind a trunk.
     pub(crate) fn trunk_peer_message(&self, port: &Port, from: u16, to: u16, payload: Vec<u8>) -> Delivery {
-        let seat = port
-            .seats
-            .find(from)
-            .and_then(|seat| seat.as_ref().map(Arc::clone));
-        let Some(seat) = seat else {
+        let Some(seat) = port.seats.whom(from) else {
             return Delivery::NotInRoom;
         };
         let state = self.lock();
@@ -112,11 +120,26 @@ impl Hall {
 }
 
 impl State {
-    /// The seat of somebody who was brought by the same relay before, in a session that broke.
-    fn resume(&mut self, port: &Port, newcomer: &Newcomer<'_>, via: &Via<Arc<Port>>) -> Option<Arc<Seat>> {
+    fn remove_at(&mut self, room: &RoomName, sender: SenderId, side: Side) {
+        if let Some(cell) = self.cells.get(room).map(Arc::clone) {
+            let room = room.clone();
+            self.remove(&Seat { sender, room, cell }, side);
+        }
+    }
+
+    /// The seat of somebody who was brought by the same relay before, in a session that broke. Or, downstream, under
+    /// another handle: whom the upstream relay has seen leave and come back, unheard by us, has a new one.
+    fn resume(
+        &mut self,
+        port: &Port,
+        newcomer: &Newcomer<'_>,
+        via: &Via<Arc<Port>>,
+        side: Side,
+    ) -> Option<Arc<Seat>> {
         let same = |member: &Member<Arc<Port>>| match &member.via {
             Via::Trunk { port: old, .. } => {
-                old.id != port.id && old.peer == port.peer && *member.announcement == *newcomer.announcement
+                let before = old.id != port.id || side == Side::Downstream;
+                before && old.peer == port.peer && *member.announcement == *newcomer.announcement
             }
             Via::Direct(_) => false,
         };

@@ -350,7 +350,7 @@ impl Half {
     }
 }
 
-async fn next(recv: &mut RecvStream, decoder: &mut Decoder) -> Result<Kind, Refused> {
+pub(crate) async fn next(recv: &mut RecvStream, decoder: &mut Decoder) -> Result<Kind, Refused> {
     loop {
         if let Some(message) = decoder.next().unwrap() {
             return Ok(message.kind.unwrap());

@@ -12,3 +12,4 @@ mod rooms;
 mod second_port;
 mod server;
 mod trunks;
+mod upstream;

@@ -3,9 +3,12 @@
 use wzp_identity::{GrantRole, RoomScope};
 use wzp_relay::Config;
 use wzp_relay_core::limits::Rate;
-use wzp_wire::signal::{
-    Kind, Reason, Role,
-    proto::{self, NoticeKind},
+use wzp_wire::{
+    SenderId,
+    signal::{
+        Kind, Reason, Role,
+        proto::{self, NoticeKind},
+    },
 };
 
 use crate::{
@@ -207,4 +210,32 @@ async fn whoever_the_upstream_has_no_time_for_is_told_and_brought_again() {
     assert!(text.contains("now"), "{text}");
     up.until("wzp_relay_members", |members| members == 3.0).await;
     assert_eq!(down.metric("wzp_relay_upstream_waiting").await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_left_while_the_upstream_knew_nobody_of_ours_in_the_room_is_told_of_when_it_does() {
+    let slow = |config: &mut Config| config.limits.trunk_joins = Rate::per_minute(80, 1);
+    let up = Server::start_changed("127.0.0.1:0", &[], slow).await;
+    let down = Server::start(&["--forward", &up.address.to_string()]).await;
+    down.until("wzp_relay_upstream_connected", |connected| connected == 1.0)
+        .await;
+    let mut above = Client::start(up.address).await;
+    let (above_id, _) = above.join("room").await;
+    let mut first = Client::start(down.address).await;
+    let (first_id, _) = first.join("room").await;
+    let came = |kind| matches!(kind, Kind::MemberJoined(_)).then_some(());
+    first.wait_for("the one above", came).await;
+    let mut waits = Client::start(down.address).await;
+    let (_, others) = waits.join("room").await;
+    assert_eq!(others.len(), 2);
+    let left = |who: SenderId| {
+        move |kind| match kind {
+            Kind::MemberLeft(left) => (left.sender == u32::from(who.get())).then_some(()),
+            _ => None,
+        }
+    };
+    drop(first);
+    above.wait_for("the first to leave", left(first_id)).await;
+    drop(above);
+    waits.wait_for("the one above to leave", left(above_id)).await;
 }

@@ -10,7 +10,7 @@ use super::*;
 use crate::{Heard, NotForwarded, Targets, forward, overload::Shed};
 
 /// A small generator of its own, so that a failing seed can be repeated.
-struct Seeded(u64);
+pub(super) struct Seeded(pub(super) u64);
 
 impl TryRng for Seeded {
     type Error = std::convert::Infallible;
@@ -29,13 +29,13 @@ impl TryRng for Seeded {
     }
 }
 
-const NOW: Instant = Instant::from_micros(1_000_000);
+pub(super) const NOW: Instant = Instant::from_micros(1_000_000);
 const LOUD: Heard = Heard {
     level: Level::MAX,
     comfort_noise: false,
 };
 
-fn room(name: &str) -> RoomName {
+pub(super) fn room(name: &str) -> RoomName {
     RoomName::parse(name).unwrap()
 }
 

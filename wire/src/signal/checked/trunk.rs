@@ -91,6 +91,8 @@ pub struct TrunkJoined {
     pub members: Vec<TrunkMember>,
     /// Another message with more of them follows.
     pub more: bool,
+    /// All messages of this answer together name everybody else in the room.
+    pub whole: bool,
 }
 
 impl TryFrom<proto::TrunkJoined> for TrunkJoined {
@@ -102,6 +104,7 @@ impl TryFrom<proto::TrunkJoined> for TrunkJoined {
             sender: id,
             members,
             more,
+            whole,
         } = joined;
         let members = members
             .into_iter()
@@ -112,6 +115,7 @@ impl TryFrom<proto::TrunkJoined> for TrunkJoined {
             sender: sender(id, "sender")?,
             members,
             more,
+            whole,
         })
     }
 }
@@ -123,6 +127,7 @@ impl From<TrunkJoined> for proto::TrunkJoined {
             sender,
             members,
             more,
+            whole,
         } = joined;
         let members = members.into_iter().map(Into::into).collect();
         Self {
@@ -130,6 +135,7 @@ impl From<TrunkJoined> for proto::TrunkJoined {
             sender: sender.get().into(),
             members,
             more,
+            whole,
         }
     }
 }
