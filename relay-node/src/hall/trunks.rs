@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wzp_relay_core::{
-    rooms::{Bearer, JoinError, Member, TrunkId, Via},
+    rooms::{Bearer, JoinError, Member, Via},
     trunk::{Side, Whole},
 };
 use wzp_socket::clock;
@@ -62,7 +62,7 @@ impl Hall {
         port.seats.enter(handle, Some(Arc::clone(&seat)));
         if self.side == Side::Upstream {
             let others = if first {
-                state.trunk_members(newcomer.room, port.id)
+                state.trunk_members(newcomer.room, port)
             } else {
                 Vec::new()
             };
@@ -162,12 +162,13 @@ impl State {
         }))
     }
 
-    /// What a relay that brings its first member into `room` has to know.
-    fn trunk_members(&self, room: &RoomName, trunk: TrunkId) -> Vec<Entry> {
-        let others = self
-            .rooms
-            .members(room)
-            .filter(|(_, member)| member.trunk() != Some(trunk));
+    /// What a relay that brings its first member into `room` has to know. Its own are no news to it, also those whom it
+    /// brought over a trunk that broke and has not brought again: some of them have left since.
+    fn trunk_members(&self, room: &RoomName, trunk: &Port) -> Vec<Entry> {
+        let others = self.rooms.members(room).filter(|(_, member)| match &member.via {
+            Via::Trunk { port, .. } => port.peer != trunk.peer,
+            Via::Direct(_) => true,
+        });
         let known = others.filter_map(|(sender, member)| {
             Some(Entry {
                 sender,

@@ -239,3 +239,40 @@ async fn who_left_while_the_upstream_knew_nobody_of_ours_in_the_room_is_told_of_
     drop(above);
     waits.wait_for("the one above to leave", left(above_id)).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_comes_back_is_told_of_others_members_only() {
+    let up = Server::start(&[]).await;
+    let mut above = Client::start(up.address).await;
+    let (above_id, _) = above.join("room").await;
+    let relay = || Options {
+        identity: 249,
+        ..relay()
+    };
+    let join = |handle: u32| {
+        Kind::TrunkJoin(proto::TrunkJoin {
+            handle,
+            room: "room".to_owned(),
+            announcement: handle.to_be_bytes().to_vec(),
+            identity_key: identity(248).public().to_bytes().into(),
+            ..proto::TrunkJoin::default()
+        })
+    };
+    let answer = |kind| match kind {
+        Kind::TrunkJoined(joined) => {
+            let members = joined.members.iter().map(|member| member.sender);
+            Some((joined.whole, members.collect::<Vec<_>>()))
+        }
+        _ => None,
+    };
+    let all = (true, vec![u32::from(above_id.get())]);
+    let mut trunk = Client::start_with(up.address, relay()).await.unwrap();
+    trunk.send(join(1)).await;
+    assert_eq!(trunk.wait_for("the first answer", answer).await, all);
+    trunk.send(join(2)).await;
+    assert_eq!(trunk.wait_for("the second", answer).await, (false, vec![]));
+    trunk.connection.close(18_u32.into(), b"lost");
+    let mut trunk = Client::start_with(up.address, relay()).await.unwrap();
+    trunk.send(join(2)).await;
+    assert_eq!(trunk.wait_for("the third", answer).await, all);
+}
