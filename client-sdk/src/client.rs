@@ -202,6 +202,7 @@ fn own_grant(secret: &str, identity: &Identity) -> Result<String, ConnectError> 
         room: RoomScope::Any,
         relays: Vec::new(),
         sender: None,
+        epoch: 0,
         validity: Validity {
             not_before: now.saturating_sub(GRANT_LEEWAY_SECS),
             expires: now + GRANT_SECS,

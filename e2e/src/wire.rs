@@ -153,6 +153,7 @@ impl Wire {
             room,
             announcement,
             echo: false,
+            standby: false,
         };
         self.say(Kind::Join(join.into())).await;
         let before = self.refused.len();

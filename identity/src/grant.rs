@@ -6,9 +6,11 @@
 //! system clock, which a library without globals cannot have; what remains of JWT is small.
 
 mod claims;
+mod detached;
 mod token;
 mod trust;
 
 pub use claims::{ClaimError, Grant, GrantClaims, GrantRole, RoomScope, Validity};
+pub use detached::{DetachedError, sign_detached, verify_detached};
 pub use token::{GrantError, MAX_TOKEN_BYTES, verify};
 pub use trust::{GrantKey, GrantPublicKey, KeyId, SecretError, TrustedKeys, shared_secret_issuer};

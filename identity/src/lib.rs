@@ -16,10 +16,11 @@ mod safety;
 
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use grant::{
-    ClaimError, Grant, GrantClaims, GrantError, GrantKey, GrantPublicKey, GrantRole, KeyId, MAX_TOKEN_BYTES,
-    RoomScope, SecretError, TrustedKeys, Validity, shared_secret_issuer, verify,
+    ClaimError, DetachedError, Grant, GrantClaims, GrantError, GrantKey, GrantPublicKey, GrantRole, KeyId,
+    MAX_TOKEN_BYTES, RoomScope, SecretError, TrustedKeys, Validity, shared_secret_issuer, sign_detached,
+    verify, verify_detached,
 };
 pub use keys::{BadSignature, Identity, InvalidPublicKey, PublicIdentity};
 pub use phrase::{Phrase, PhraseError, WORDS};
-pub use proof::{EXPORTER_LABEL, connection_proof_message};
+pub use proof::{EXPORTER_LABEL, connection_proof_message, join_proof_message};
 pub use safety::{SafetyNumber, safety_number};

@@ -11,3 +11,16 @@ pub mod signal {
     )]
     include!(concat!(env!("OUT_DIR"), "/wzp.signal.v1.rs"));
 }
+
+/// Between relays and the control plane: gRPC over mTLS.
+#[cfg(feature = "control")]
+pub mod control {
+    #![allow(
+        missing_docs,
+        clippy::all,
+        unused_qualifications,
+        unreachable_pub,
+        reason = "generated from wzp/control/v1/control.proto"
+    )]
+    include!(concat!(env!("OUT_DIR"), "/wzp.control.v1.rs"));
+}

@@ -175,6 +175,7 @@ impl Part {
                 sender: sender.get().into(),
                 members: self.members.iter().map(Entry::member).collect(),
                 more,
+                epoch: 0,
             }),
             Head::Trunk {
                 handle,
@@ -213,6 +214,7 @@ pub(crate) fn trunk_member_joined(room: &RoomName, member: proto::TrunkMember) -
     frame(Kind::TrunkMemberJoined(proto::TrunkMemberJoined {
         room: room.to_string(),
         member: Some(member),
+        epoch: 0,
     }))
 }
 

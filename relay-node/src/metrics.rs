@@ -343,6 +343,7 @@ impl Metrics {
         let role = match role {
             Role::Relay => "relay",
             Role::Probe => "probe",
+            Role::Peer => "peer",
             Role::Member | Role::Unspecified => "member",
         };
         let open = self.sessions.get_or_create_owned(&label("role", role));

@@ -156,6 +156,7 @@ impl Caller {
             room: RoomScope::Any,
             relays: Vec::new(),
             sender: None,
+            epoch: 0,
             validity: Validity {
                 not_before: now.saturating_sub(GRANT_SECS),
                 expires: now + GRANT_SECS,

@@ -282,6 +282,7 @@ impl Signals {
             lane,
             observed: self.port.connection.remote_address(),
             reflect_port: self.relay.reflect_port,
+            relay_id: None,
         };
         frames::frame(Kind::Welcome(welcome.into()))
     }

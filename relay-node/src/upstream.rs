@@ -251,6 +251,7 @@ fn handle(
         Kind::TrunkMemberJoined(proto::TrunkMemberJoined {
             room,
             member: Some(member),
+            ..
         }) => {
             let member = TrunkMember::try_from(member)?;
             if let Ok(room) = RoomName::parse(&room) {

@@ -9,6 +9,7 @@
 pub mod datagram;
 mod ids;
 pub mod media;
+mod relay;
 mod report;
 mod room;
 pub mod signal;
@@ -19,6 +20,7 @@ pub use ids::SenderId;
 pub use media::{
     Codec, Compressor, Decompressor, FecFields, Header, HeaderError, Kind, Level, Stream, clear_level,
 };
+pub use relay::{Epoch, RelayId, RelayIdError};
 pub use report::{REPORT_LEN, ReceiverReport, ReportError};
 pub use room::{RoomName, RoomNameError};
 pub use time::Instant;

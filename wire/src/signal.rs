@@ -12,8 +12,9 @@ mod checked;
 use prost::Message;
 
 pub use checked::{
-    Announcement, Blob, Hello, Invalid, Join, Joined, LaneAccept, LaneIdBytes, LaneOffer, MAX_GRANT, Member,
-    Payload, PeerMessage, TrunkJoin, TrunkJoined, TrunkMember, TrunkPeerMessage, VERSION, Welcome,
+    Announcement, Blob, Hello, Invalid, Join, Joined, LaneAccept, LaneIdBytes, LaneOffer, MAX_GRANT,
+    MAX_SEATS, Member, Move, Payload, PeerMessage, RelaySeat, TrunkJoin, TrunkJoined, TrunkMember,
+    TrunkPeerMessage, VERSION, Welcome,
 };
 pub use wzp_proto::signal as proto;
 pub use wzp_proto::signal::{Reason, Role, SignalMessage, signal_message::Kind};

@@ -120,6 +120,7 @@ fn join_checks_the_name_and_the_announcement() {
             room: room.to_owned(),
             announcement: vec![1; announcement],
             echo: false,
+            standby: false,
         })
     };
     assert_eq!(join("kitchen", 256).unwrap().room.as_str(), "kitchen");
@@ -141,6 +142,7 @@ fn nobody_is_not_a_member() {
             sender,
             members,
             more: true,
+            epoch: 3,
         })
     };
     let read = joined(5, vec![member(6), member(65_535)]).unwrap();

@@ -234,6 +234,7 @@ fn named(name: &str) -> SignalMessage {
             room: "kitchen".to_owned(),
             announcement: vec![0xaa, 0xbb],
             echo: true,
+            standby: false,
         }),
         "refused" => Signal::Refused(proto::Refused {
             request: 7,

@@ -135,6 +135,7 @@ impl Room {
             sender: id(from),
             members: members.collect(),
             more: false,
+            epoch: wzp_wire::Epoch::NONE,
         };
         let newcomer = member(from, &join);
         for seat in self.seats.iter_mut().filter(|seat| seat.join.is_some()) {

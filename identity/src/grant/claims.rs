@@ -49,6 +49,8 @@ pub struct GrantClaims {
     pub relays: Vec<String>,
     /// The sender id the member shall have (`sender`), if the issuer decides it.
     pub sender: Option<u16>,
+    /// The epoch of the room that the relays in [`Self::relays`] serve (`epoch`); 0: no control plane has placed it.
+    pub epoch: u64,
     /// When.
     pub validity: Validity,
     /// A name for it in logs and revocation lists (`jti`), at most 64 printable ASCII letters; may be empty.

@@ -66,6 +66,8 @@ struct Claims {
     relays: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sender: Option<u16>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    epoch: u64,
     iat: u64,
     nbf: u64,
     exp: u64,
@@ -149,6 +151,7 @@ impl From<GrantClaims> for Claims {
             room: claims.room.to_string(),
             relays: claims.relays,
             sender: claims.sender,
+            epoch: claims.epoch,
             iat: claims.validity.not_before,
             nbf: claims.validity.not_before,
             exp: claims.validity.expires,
@@ -175,6 +178,7 @@ impl TryFrom<Claims> for GrantClaims {
             },
             relays: claims.relays,
             sender: claims.sender,
+            epoch: claims.epoch,
             validity: Validity {
                 not_before: claims.nbf,
                 expires: claims.exp,
@@ -182,6 +186,11 @@ impl TryFrom<Claims> for GrantClaims {
             id: claims.jti,
         })
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, GrantError> {

@@ -21,6 +21,7 @@ fn claims() -> GrantClaims {
         room: RoomScope::Exactly("standup".to_owned()),
         relays: vec!["relay-a".to_owned()],
         sender: None,
+        epoch: 0,
         validity: Validity {
             not_before: NOW,
             expires: NOW + 60,

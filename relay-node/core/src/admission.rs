@@ -276,6 +276,7 @@ mod tests {
             room,
             relays: Vec::new(),
             sender: Some(9),
+            epoch: 0,
             validity: Validity {
                 not_before: NOW - 100,
                 expires,
@@ -372,6 +373,7 @@ mod tests {
             room: RoomScope::Any,
             relays: vec!["another".to_owned()],
             sender: None,
+            epoch: 0,
             validity: Validity {
                 not_before: NOW - 100,
                 expires: NOW + 100,

@@ -97,7 +97,8 @@ fn check(
     door: DoorKind,
     hello: &Hello,
 ) -> Result<Entrant, Refusal> {
-    if !door.admits(hello.role) || (hello.role == Role::Relay && relay.forwards) {
+    let served = hello.role != Role::Peer && (hello.role != Role::Relay || !relay.forwards);
+    if !door.admits(hello.role) || !served {
         return Err(Refusal::new(Reason::Role, "this role is not served here"));
     }
     if hello.role == Role::Relay && !relay.takes_relays {
@@ -120,8 +121,8 @@ fn check(
         // It gets nothing but PONGs.
         Role::Probe => Entrant::without_grant(identity),
         Role::Relay => admit(&relay.relay_policy, GrantRole::Relay)?,
-        // Unspecified is never parsed.
-        Role::Member | Role::Unspecified => admit(&relay.policy, GrantRole::Member)?,
+        // Unspecified is never parsed, and peers were refused.
+        Role::Member | Role::Peer | Role::Unspecified => admit(&relay.policy, GrantRole::Member)?,
     };
     match hello.role {
         Role::Probe => ticket.probe()?,

@@ -177,6 +177,7 @@ impl Client {
             room: room.to_owned(),
             announcement: getrandom::u64().unwrap().to_be_bytes().to_vec(),
             echo,
+            standby: false,
         }))
         .await;
         let mut members = Vec::new();
@@ -416,6 +417,7 @@ pub(crate) fn grant(secret: &str, who: &Identity, options: &Options) -> String {
         room: options.grant_room.clone(),
         relays: Vec::new(),
         sender: None,
+        epoch: 0,
         validity: Validity {
             not_before: 0,
             expires: options.grant_expires,

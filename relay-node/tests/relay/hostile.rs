@@ -273,6 +273,7 @@ fn join(announcement: u32) -> Kind {
         room: "room".to_owned(),
         announcement: bytes,
         echo: false,
+        standby: false,
     })
 }
 

@@ -156,6 +156,7 @@ async fn ten_thousand_joins_are_slowed_down_and_then_the_talker_is_closed() {
                 room: room.to_string(),
                 announcement: b"a".to_vec(),
                 echo: false,
+                standby: false,
             }))
             .await;
         client.send(Kind::Leave(proto::Leave {})).await;

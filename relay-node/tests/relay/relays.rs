@@ -366,6 +366,7 @@ async fn nobody_enters_under_the_announcement_of_somebody_present() {
             room: room.to_owned(),
             announcement: b"of the far member".to_vec(),
             echo: false,
+            standby: false,
         })
     };
     let refused = |kind| match kind {

@@ -1,8 +1,10 @@
 //! Messages whose fields have been checked: what the protobuf types cannot promise, these do.
 
+mod cluster;
 mod room;
 mod trunk;
 
+pub use cluster::{MAX_SEATS, Move, RelaySeat};
 pub use room::{Join, Joined, Member, PeerMessage, Welcome};
 pub use trunk::{TrunkJoin, TrunkJoined, TrunkMember, TrunkPeerMessage};
 

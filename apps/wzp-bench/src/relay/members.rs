@@ -85,6 +85,7 @@ pub(super) async fn join(
         room: room.to_owned(),
         announcement: number.to_be_bytes().to_vec(),
         echo: false,
+        standby: false,
     };
     write(&mut send, Kind::Join(join)).await?;
     let sender = loop {

@@ -30,6 +30,7 @@ impl<C: Codecs + Clone> Call<C> {
             room: self.config.room.clone(),
             announcement,
             echo: self.config.echo,
+            standby: false,
         };
         self.signals.push_back(message(Kind::Join(join.into())));
     }

@@ -270,6 +270,7 @@ impl Room {
             sender: id(from),
             members: others.iter().filter_map(|&other| self.member(other)).collect(),
             more: false,
+            epoch: wzp_wire::Epoch::NONE,
         };
         self.seats[from].announcement = Some(join);
         self.forward(None, from, Kind::Joined(joined.into()));

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::{
     Announcement, Blob, Invalid, LaneAccept, Payload, array, room_name, sender, short, software_name,
 };
-use crate::{RoomName, SenderId, signal::proto};
+use crate::{Epoch, RelayId, RoomName, SenderId, signal::proto};
 
 /// See [`proto::Welcome`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Welcome {
     pub observed: SocketAddr,
     /// Absent when the relay has no second port.
     pub reflect_port: Option<u16>,
+    /// Absent when the relay is in no cluster.
+    pub relay_id: Option<RelayId>,
 }
 
 impl TryFrom<proto::Welcome> for Welcome {
@@ -33,6 +35,7 @@ impl TryFrom<proto::Welcome> for Welcome {
             observed_ip,
             observed_port,
             reflect_port,
+            relay_id,
         } = welcome;
         let ip = match observed_ip.len() {
             4 => IpAddr::from(array::<4>(&observed_ip, "observed_ip")?),
@@ -45,6 +48,10 @@ impl TryFrom<proto::Welcome> for Welcome {
             lane: lane.map(LaneAccept::try_from).transpose()?,
             observed: SocketAddr::new(ip, short(observed_port, "observed_port")?),
             reflect_port: (reflect_port != 0).then_some(reflect_port),
+            relay_id: match relay_id.as_str() {
+                "" => None,
+                name => Some(RelayId::parse(name).map_err(|_| Invalid::new("relay_id"))?),
+            },
         })
     }
 }
@@ -57,6 +64,7 @@ impl From<Welcome> for proto::Welcome {
             lane,
             observed,
             reflect_port,
+            relay_id,
         } = welcome;
         let observed_ip = match observed.ip().to_canonical() {
             IpAddr::V4(ip) => ip.octets().into(),
@@ -69,6 +77,7 @@ impl From<Welcome> for proto::Welcome {
             observed_ip,
             observed_port: observed.port().into(),
             reflect_port: reflect_port.unwrap_or(0).into(),
+            relay_id: relay_id.map(|id| id.to_string()).unwrap_or_default(),
         }
     }
 }
@@ -84,6 +93,8 @@ pub struct Join {
     pub announcement: Announcement,
     /// The member hears itself.
     pub echo: bool,
+    /// The member hears the room through another relay.
+    pub standby: bool,
 }
 
 impl TryFrom<proto::Join> for Join {
@@ -95,12 +106,14 @@ impl TryFrom<proto::Join> for Join {
             room,
             announcement,
             echo,
+            standby,
         } = join;
         Ok(Self {
             request,
             room: room_name(&room)?,
             announcement: Blob::field(announcement, "announcement")?,
             echo,
+            standby,
         })
     }
 }
@@ -112,12 +125,14 @@ impl From<Join> for proto::Join {
             room,
             announcement,
             echo,
+            standby,
         } = join;
         Self {
             request,
             room: room.to_string(),
             announcement: announcement.into_vec(),
             echo,
+            standby,
         }
     }
 }
@@ -133,6 +148,8 @@ pub struct Joined {
     pub members: Vec<Member>,
     /// Another message with more of them follows.
     pub more: bool,
+    /// Of the room's lease; [`Epoch::NONE`] where the relay is in no cluster.
+    pub epoch: Epoch,
 }
 
 impl TryFrom<proto::Joined> for Joined {
@@ -144,6 +161,7 @@ impl TryFrom<proto::Joined> for Joined {
             sender: id,
             members,
             more,
+            epoch,
         } = joined;
         let members = members
             .into_iter()
@@ -154,6 +172,7 @@ impl TryFrom<proto::Joined> for Joined {
             sender: sender(id, "sender")?,
             members,
             more,
+            epoch: Epoch(epoch),
         })
     }
 }
@@ -165,6 +184,7 @@ impl From<Joined> for proto::Joined {
             sender,
             members,
             more,
+            epoch,
         } = joined;
         let members = members.into_iter().map(Into::into).collect();
         Self {
@@ -172,6 +192,7 @@ impl From<Joined> for proto::Joined {
             sender: sender.get().into(),
             members,
             more,
+            epoch: epoch.0,
         }
     }
 }
