@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "wzp-identity": set(),
     "wzp-sdk-core": {"wzp-wire", "wzp-identity"},
     "wzp-relay-core": {"wzp-wire", "wzp-identity"},
+    "wzp-control-core": {"wzp-wire", "wzp-identity"},
     "wzp-socket": {"wzp-wire", "wzp-lane"},
     "wzp-sdk": {"wzp-proto", "wzp-wire", "wzp-lane", "wzp-identity", "wzp-sdk-core", "wzp-socket"},
     "wzp-relay": {"wzp-proto", "wzp-wire", "wzp-lane", "wzp-identity", "wzp-relay-core", "wzp-socket"},
@@ -31,7 +32,7 @@ MAY_IMPORT = {
 }
 
 # Crates without a clock, socket, task, lock or global randomness: what their manifests may never list.
-CORES = {"wzp-proto", "wzp-wire", "wzp-lane", "wzp-identity", "wzp-sdk-core", "wzp-relay-core"}
+CORES = {"wzp-proto", "wzp-wire", "wzp-lane", "wzp-identity", "wzp-sdk-core", "wzp-relay-core", "wzp-control-core"}
 NEVER_IN_A_CORE = {
     "tokio", "quinn", "quinn-proto", "quinn-udp", "tonic", "axum", "sqlx", "kube", "prometheus-client", "anyhow",
     "socket2", "libc", "rand", "getrandom", "tracing", "tracing-subscriber", "clap", "rustls",
