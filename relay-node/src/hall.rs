@@ -3,6 +3,7 @@
 //! One short lock guards membership. News are queued under it, so that everybody hears them in the same order; the
 //! packet loops only ever see the snapshots that [`Hall::publish`] swaps in.
 
+mod cluster;
 mod trunks;
 
 use std::{
@@ -161,7 +162,7 @@ impl Hall {
         let (room, sender) = state.rooms.of_handle(handle)?;
         match &state.rooms.member(room, *sender)?.via {
             Via::Direct(port) => Some(Arc::clone(port)),
-            Via::Trunk { .. } => None,
+            Via::Trunk { .. } | Via::Peers => None,
         }
     }
 
@@ -233,11 +234,8 @@ impl State {
             .join(now, &mut SystemRng, newcomer.room, newcomer.preferred, member)?;
         let cell = self.cells.entry(newcomer.room.clone());
         let cell = cell.or_insert_with(|| Arc::new(ArcSwap::from_pointee(FanOut::empty())));
-        Ok(Arc::new(Seat {
-            sender,
-            room: newcomer.room.clone(),
-            cell: Arc::clone(cell),
-        }))
+        let seat = Seat::of(sender, newcomer.room.clone(), Arc::clone(cell));
+        Ok(Arc::new(seat))
     }
 
     fn remove(&mut self, seat: &Seat, side: Side) {
@@ -305,6 +303,7 @@ impl State {
                 let frame = frames::trunk_peer_message(sender, *handle, payload);
                 port.outbox.push_peer(sender, Share::Relay, frame)
             }
+            Via::Peers => return self.deliver_to_peer(from, receiver, payload),
         };
         if queued { Delivery::Done } else { Delivery::Lost }
     }
@@ -326,7 +325,7 @@ impl State {
         };
         for sender in left {
             let (room, cell) = (room.clone(), Arc::clone(&cell));
-            self.remove(&Seat { sender, room, cell }, side);
+            self.remove(&Seat::of(sender, room, cell), side);
         }
     }
 }

@@ -206,6 +206,7 @@ impl Media {
         match forward(
             &fan_out,
             seat.sender,
+            seat.origin,
             heard,
             now,
             self.overload.shed(),
@@ -228,9 +229,15 @@ impl Media {
         for outlet in targets.filter_map(|at| fan_out.outlets().get(usize::from(*at))) {
             match (outlet.to, handle) {
                 (To::Member(_), _) => sent += usize::from(round.send(&outlet.port, datagram, &mut shared)),
-                (To::Trunk(_), Some(handle)) => self.trunks.push(&mut round, &outlet.port, handle, packet),
+                (To::Trunk(_), Some(handle)) => {
+                    let handle = outlet.port.marked(handle);
+                    self.trunks.push(&mut round, &outlet.port, handle, packet);
+                }
                 (To::Trunk(_), None) => round.counters.discard(Dropped::Handle, 1),
             }
+        }
+        if fan_out.is_fenced() {
+            return self.counters.discard(Dropped::Epoch, 1);
         }
         self.counters.send(Leg::Client, sent, packet.len());
         self.counters

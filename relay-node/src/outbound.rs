@@ -110,7 +110,7 @@ impl Caller {
         let known = self.sessions.enter(connection.remote_address());
         let (mut send, recv) = connection.open_bi().await?;
         let (outbox, outgoings) = outbox(role, &self.budget);
-        let port = Port::new(connection.clone(), [0; 32], Leg::Mesh, seats, outbox);
+        let port = Port::new(connection.clone(), [0; 32], Leg::Mesh, seats, outbox, None);
         let (offered, offer) = lanes::offer(&self.lanes, &port, self.aeads).ok().unzip();
         let hello = Hello {
             software: SOFTWARE.to_owned(),

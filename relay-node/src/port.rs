@@ -11,9 +11,11 @@ use wzp_lane::{
     alive::Alive,
     path::{Roaming, Tracker},
 };
-use wzp_relay_core::{FanOut, limits::SharedBucket, probe::Probe, rooms::TrunkId, stats::Leg};
+use wzp_relay_core::{
+    FanOut, Origin, limits::SharedBucket, probe::Probe, rooms::TrunkId, stats::Leg, trunk::Side,
+};
 use wzp_socket::{Address, Outgoing, clock, prefetch};
-use wzp_wire::{RoomName, SenderId};
+use wzp_wire::{RelayId, RoomName, SenderId};
 
 use crate::outbox::Outbox;
 
@@ -33,8 +35,19 @@ pub(crate) struct Port {
     pub(crate) outbox: Outbox,
     pub(crate) seats: Seats,
     pub(crate) bucket: SharedBucket,
+    /// The relay of the same cluster at the other end.
+    pub(crate) link: Option<Link>,
     lane: ArcSwapOption<OutLane>,
     carrier: AtomicU8,
+}
+
+/// Another relay of the same cluster, which serves the same rooms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    /// Its name, as its certificate shows.
+    pub(crate) relay: RelayId,
+    /// Which end we are: the one that called is the downstream one.
+    pub(crate) side: Side,
 }
 
 /// Which rooms are reached through a connection.
@@ -56,6 +69,19 @@ pub(crate) struct Seat {
     pub(crate) sender: SenderId,
     pub(crate) room: RoomName,
     pub(crate) cell: Arc<RoomCell>,
+    pub(crate) origin: Origin,
+}
+
+impl Seat {
+    /// Of a member of ours, or behind a relay in forward mode.
+    pub(crate) fn of(sender: SenderId, room: RoomName, cell: Arc<RoomCell>) -> Self {
+        Self {
+            sender,
+            room,
+            cell,
+            origin: Origin::Here,
+        }
+    }
 }
 
 /// How datagrams reach a port.
@@ -144,6 +170,7 @@ impl Port {
         leg: Leg,
         seats: Seats,
         outbox: Outbox,
+        link: Option<Link>,
     ) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
@@ -154,9 +181,18 @@ impl Port {
             outbox,
             seats,
             bucket: SharedBucket::default(),
+            link,
             lane: ArcSwapOption::empty(),
             carrier: AtomicU8::new(Carrier::Quic as u8),
         })
+    }
+
+    /// A handle of ours as the relay at the other end knows it. Relays in forward mode know them as they are.
+    pub(crate) fn marked(&self, handle: u16) -> u16 {
+        match &self.link {
+            Some(link) => link.side.mark(handle),
+            None => handle,
+        }
     }
 
     /// The lane to send on, if there is one.

@@ -218,7 +218,7 @@ async fn run(relay: &Arc<Shared>, lanes: &Arc<Lanes>, connection: &Connection, g
         Role::Member => (Leg::Client, Seats::member()),
         _ => (Leg::Client, Seats::Asker),
     };
-    let port = Port::new(connection.clone(), hello.identity_key, leg, seats, outbox);
+    let port = Port::new(connection.clone(), hello.identity_key, leg, seats, outbox, None);
     let mut signals = Signals {
         relay: Arc::clone(relay),
         lanes: Arc::clone(lanes),

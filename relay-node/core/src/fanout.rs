@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wzp_wire::SenderId;
+use wzp_wire::{Instant, SenderId};
 
 use crate::{rooms::TrunkId, speakers::Speakers};
 
@@ -11,9 +11,31 @@ use crate::{rooms::TrunkId, speakers::Speakers};
 pub struct FanOut<P> {
     /// Sorted by sender.
     sources: Box<[Source]>,
+    /// Members who carry here, standby members, trunks.
     outlets: Box<[Outlet<P>]>,
+    bounds: Bounds,
     speakers: Option<Arc<Speakers>>,
     is_large: bool,
+    is_fenced: bool,
+}
+
+/// Where one kind of outlets ends and the next begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// So many outlets are members who hear the room here.
+    pub(crate) carrying: u16,
+    /// So many are members, standby ones included; behind them are trunks.
+    pub(crate) direct: u16,
+}
+
+/// From where a packet reaches this relay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// A member of ours, or the trunk of a relay in forward mode.
+    #[default]
+    Here,
+    /// The trunk of a relay of the same cluster, which serves the same rooms.
+    Peer,
 }
 
 /// A member as a sender.
@@ -21,12 +43,14 @@ pub struct FanOut<P> {
 pub struct Source {
     /// Its id in this room.
     pub sender: SenderId,
-    /// The outlet through which it is reached itself.
+    /// The outlet through which it is reached itself; none has this number if it is only behind peers.
     pub outlet: u16,
     /// It gets its own packets back.
     pub echo: bool,
     /// What stands for it in the trunks that this relay sends.
     pub handle: Option<u16>,
+    /// Until then standby members hear it as well: it may be on its way from another relay to this one.
+    pub fresh_until: Instant,
 }
 
 /// A place to send packets of the room to, once each.
@@ -53,14 +77,17 @@ impl<P> FanOut<P> {
         Self {
             sources: Box::default(),
             outlets: Box::default(),
+            bounds: Bounds::default(),
             speakers: None,
             is_large: false,
+            is_fenced: false,
         }
     }
 
     pub(crate) fn new(
         mut sources: Vec<Source>,
         outlets: Vec<Outlet<P>>,
+        bounds: Bounds,
         speakers: Arc<Speakers>,
         is_large: bool,
     ) -> Self {
@@ -68,8 +95,36 @@ impl<P> FanOut<P> {
         Self {
             sources: sources.into_boxed_slice(),
             outlets: outlets.into_boxed_slice(),
+            bounds,
             speakers: Some(speakers),
             is_large,
+            is_fenced: false,
+        }
+    }
+
+    /// The same members, and nothing goes anywhere.
+    pub(crate) fn fenced(self) -> Self {
+        Self {
+            outlets: Box::default(),
+            bounds: Bounds::default(),
+            is_fenced: true,
+            ..self
+        }
+    }
+
+    /// Another relay serves the room under a newer lease, so nothing is forwarded here.
+    pub fn is_fenced(&self) -> bool {
+        self.is_fenced
+    }
+
+    /// The outlets that hear `source`: those before the first number, and those from the second one on.
+    pub(crate) fn reach(&self, source: &Source, origin: Origin, now: Instant) -> (u16, u16) {
+        let all = self.outlet_count();
+        let Bounds { carrying, direct } = self.bounds;
+        match origin {
+            Origin::Peer => (carrying, all),
+            Origin::Here if carrying == direct || now < source.fresh_until => (all, all),
+            Origin::Here => (carrying, direct),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use wzp_wire::{Instant, Level, SenderId, clear_level};
 
-use crate::{FanOut, overload::Shed};
+use crate::{FanOut, fanout::Origin, overload::Shed};
 
 /// First byte of a full header: mini flag and kind bits, and their value for comfort noise (`docs/wire.md`).
 const KIND_MASK: u8 = 0x98;
@@ -65,13 +65,16 @@ impl Targets {
 /// Puts the outlets that get a packet of `from` into `targets` (indices into [`FanOut::outlets`]).
 ///
 /// The sender's own outlet is among them only if the member asked for its echo; for somebody behind a trunk that
-/// outlet is the trunk, so nothing goes back to where it came from.
+/// outlet is the trunk, so nothing goes back to where it came from. What a peer sends goes to the members who carry
+/// here, and to no trunk: every relay of the room gets it from where its sender is. Standby members hear those who are
+/// standby here themselves, and those who carry here for less than [`crate::rooms::FRESH`].
 ///
 /// # Errors
 /// [`NotForwarded`]; `targets` is empty then.
 pub fn forward<P>(
     fan_out: &FanOut<P>,
     from: SenderId,
+    origin: Origin,
     heard: Heard,
     now: Instant,
     shed: Shed,
@@ -91,8 +94,11 @@ pub fn forward<P>(
             NotForwarded::Shed
         });
     }
-    let own = (!source.echo).then_some(source.outlet);
-    let outlets = 0..fan_out.outlet_count();
-    targets.0.extend(outlets.filter(|&outlet| Some(outlet) != own));
+    let returns = source.echo && origin == Origin::Here;
+    let own = (!returns).then_some(source.outlet);
+    let (before, from) = fan_out.reach(source, origin, now);
+    let others = |outlet: &u16| Some(*outlet) != own;
+    targets.0.extend((0..before).filter(others));
+    targets.0.extend((from..fan_out.outlet_count()).filter(others));
     Ok(())
 }

@@ -8,6 +8,7 @@
 pub mod admission;
 pub mod fanout;
 pub mod forward;
+pub mod leases;
 pub mod lifecycle;
 pub mod limits;
 pub mod outbox;
@@ -19,6 +20,6 @@ pub mod stats;
 pub mod trunk;
 pub mod uplink;
 
-pub use fanout::{FanOut, Outlet, To};
+pub use fanout::{FanOut, Origin, Outlet, To};
 pub use forward::{Heard, NotForwarded, Targets, forward};
 pub use rooms::Rooms;

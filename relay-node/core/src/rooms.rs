@@ -3,6 +3,7 @@
 //! The shell calls [`Rooms::join`] and [`Rooms::leave`], tells the others by signalling
 //! ([`Rooms::outlets`]), and publishes what [`Rooms::poll_publish`] gives at [`Rooms::poll_timeout`].
 
+mod cluster;
 mod publish;
 #[cfg(test)]
 mod tests;
@@ -19,13 +20,18 @@ use wzp_wire::{Instant, RoomName, SenderId};
 
 use crate::{
     FanOut, Outlet, To,
-    fanout::Source,
+    fanout::{Bounds, Source},
     limits::{Bucket, Rate},
     speakers::{self, Speakers},
     trunk::{Handles, Side},
 };
+pub use cluster::{Behind, Change, Newcomer};
 use publish::Publications;
 pub use trunks::Bearer;
+
+/// For so long standby members hear somebody who has begun to carry here: whoever moves to this relay sends to both it
+/// and the one it leaves for less than that.
+pub const FRESH: Duration = Duration::from_secs(2);
 
 /// How much room there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +87,17 @@ pub enum Via<P> {
         /// What stands for the member in the trunks that the other relay sends.
         handle: u16,
     },
+    /// Only relays of the same cluster: [`Member::peers`].
+    Peers,
+}
+
+/// Whether a member with its own connection hears the room over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carries {
+    /// It does, since then.
+    Since(Instant),
+    /// It hears the room through another relay, and only waits here.
+    Standby,
 }
 
 /// Somebody in a room.
@@ -94,6 +111,10 @@ pub struct Member<P> {
     pub via: Via<P>,
     /// What stands for it in the trunks this relay sends; there as soon as there is such a trunk.
     pub handle: Option<u16>,
+    /// Whether it hears the room over its own connection, if it has one.
+    pub carries: Carries,
+    /// The relays of the same cluster that it is connected to as well.
+    pub peers: Vec<Behind<P>>,
 }
 
 impl<P> Member<P> {
@@ -104,14 +125,45 @@ impl<P> Member<P> {
             echo,
             via,
             handle: None,
+            carries: Carries::Since(Instant::ZERO),
+            peers: Vec::new(),
         }
     }
 
-    /// The trunk behind which it is.
+    /// The trunk through which it is reached.
     pub fn trunk(&self) -> Option<TrunkId> {
         match self.via {
-            Via::Direct(_) => None,
+            Via::Direct(_) | Via::Peers => None,
             Via::Trunk { id, .. } => Some(id),
+        }
+    }
+
+    /// Its own connection.
+    pub fn direct(&self) -> Option<&P> {
+        match &self.via {
+            Via::Direct(port) => Some(port),
+            Via::Trunk { .. } | Via::Peers => None,
+        }
+    }
+
+    /// Every trunk behind which it is, with the connection that carries it.
+    fn trunks(&self) -> impl Iterator<Item = (TrunkId, &P)> {
+        let forwarded = match &self.via {
+            Via::Trunk { id, port, .. } => Some((*id, port)),
+            Via::Direct(_) | Via::Peers => None,
+        };
+        let peers = self.peers.iter().map(|peer| (peer.trunk, &peer.port));
+        forwarded.into_iter().chain(peers)
+    }
+
+    fn hears_here(&self) -> bool {
+        self.direct().is_some() && self.carries != Carries::Standby
+    }
+
+    fn fresh_until(&self) -> Instant {
+        match self.carries {
+            Carries::Since(since) => since + FRESH,
+            Carries::Standby => Instant::from_micros(u64::MAX),
         }
     }
 }
@@ -133,6 +185,9 @@ pub enum JoinError {
     TooManyJoins(Duration),
 }
 
+/// Of somebody who is behind peers only: rooms are limited to far fewer outlets.
+const NO_OUTLET: u16 = u16::MAX;
+
 /// All rooms of a relay.
 #[derive(Debug)]
 pub struct Rooms<P> {
@@ -151,12 +206,15 @@ struct Room<P> {
     announcements: BTreeSet<Arc<[u8]>>,
     joins: Bucket,
     speakers: Arc<Speakers>,
+    is_fenced: bool,
 }
 
 #[derive(Debug)]
 struct Trunk<P> {
     port: P,
     members: usize,
+    /// Its connection has ended; its members may come back with another one.
+    is_cut: bool,
 }
 
 impl<P: Clone> Rooms<P> {
@@ -300,6 +358,7 @@ impl<P: Clone> Room<P> {
             announcements: BTreeSet::new(),
             joins: Bucket::default(),
             speakers: Arc::new(Speakers::new(loudest)),
+            is_fenced: false,
         }
     }
 
@@ -329,12 +388,13 @@ impl<P: Clone> Room<P> {
     }
 
     fn insert(&mut self, sender: SenderId, member: Member<P>) {
-        if let Via::Trunk { id, port, .. } = &member.via {
+        for (id, port) in member.trunks() {
             let new = || Trunk {
                 port: port.clone(),
                 members: 0,
+                is_cut: false,
             };
-            self.trunks.entry(*id).or_insert_with(new).members += 1;
+            self.trunks.entry(id).or_insert_with(new).members += 1;
         }
         self.announcements.insert(Arc::clone(&member.announcement));
         self.members.insert(sender, member);
@@ -343,12 +403,12 @@ impl<P: Clone> Room<P> {
     fn remove(&mut self, sender: SenderId) -> Option<Member<P>> {
         let member = self.members.remove(&sender)?;
         self.announcements.remove(&member.announcement);
-        if let Some(id) = member.trunk()
-            && let Some(trunk) = self.trunks.get_mut(&id)
-        {
-            trunk.members -= 1;
-            if trunk.members == 0 {
-                self.trunks.remove(&id);
+        for (id, _) in member.trunks() {
+            if let Some(trunk) = self.trunks.get_mut(&id) {
+                trunk.members -= 1;
+                if trunk.members == 0 {
+                    self.trunks.remove(&id);
+                }
             }
         }
         Some(member)
@@ -361,7 +421,7 @@ impl<P: Clone> Room<P> {
             return;
         }
         for (&sender, member) in &mut self.members {
-            let told = side == Side::Upstream || member.trunk().is_none();
+            let told = side == Side::Upstream || member.direct().is_some();
             if told && member.handle.is_none() {
                 member.handle = handles.take((room.clone(), sender));
             }
@@ -369,17 +429,16 @@ impl<P: Clone> Room<P> {
     }
 
     fn outlets(&self) -> impl Iterator<Item = Outlet<P>> {
-        let direct = self
-            .members
-            .iter()
-            .filter_map(|(&sender, member)| match &member.via {
-                Via::Direct(port) => Some(Outlet {
-                    port: port.clone(),
-                    to: To::Member(sender),
-                }),
-                Via::Trunk { .. } => None,
-            });
-        let trunks = self.trunks.iter().map(|(&id, trunk)| Outlet {
+        let carrying = self.members.iter().filter(|(_, member)| member.hears_here());
+        let standby = self.members.iter().filter(|(_, member)| !member.hears_here());
+        let direct = carrying.chain(standby).filter_map(|(&sender, member)| {
+            Some(Outlet {
+                port: member.direct()?.clone(),
+                to: To::Member(sender),
+            })
+        });
+        let trunks = self.trunks.iter().filter(|(_, trunk)| !trunk.is_cut);
+        let trunks = trunks.map(|(&id, trunk)| Outlet {
             port: trunk.port.clone(),
             to: To::Trunk(id),
         });
@@ -394,12 +453,26 @@ impl<P: Clone> Room<P> {
             let to = member.trunk().map_or(To::Member(sender), To::Trunk);
             Some(Source {
                 sender,
-                outlet: *places.get(&to)?,
-                echo: member.echo && member.trunk().is_none(),
+                outlet: match member.via {
+                    Via::Peers => NO_OUTLET,
+                    Via::Direct(_) | Via::Trunk { .. } => *places.get(&to)?,
+                },
+                echo: member.echo && member.direct().is_some(),
                 handle: member.handle,
+                fresh_until: member.fresh_until(),
             })
         });
+        let of = |is_counted: fn(&Member<P>) -> bool| {
+            let counted = self.members.values().filter(|member| is_counted(member)).count();
+            u16::try_from(counted).unwrap_or(u16::MAX)
+        };
+        let bounds = Bounds {
+            carrying: of(Member::hears_here),
+            direct: of(|member| member.direct().is_some()),
+        };
         let is_large = self.members.len() > above;
-        FanOut::new(sources.collect(), outlets, Arc::clone(&self.speakers), is_large)
+        let speakers = Arc::clone(&self.speakers);
+        let fan_out = FanOut::new(sources.collect(), outlets, bounds, speakers, is_large);
+        if self.is_fenced { fan_out.fenced() } else { fan_out }
     }
 }

@@ -29,11 +29,13 @@ pub enum Dropped {
     QueueFull,
     /// The receiver's connection or lane is closed.
     Closed,
+    /// Other relays serve the room under a newer lease.
+    Epoch,
 }
 
 impl Dropped {
     /// Every reason.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Decode,
         Self::NoRoom,
         Self::Sender,
@@ -44,6 +46,7 @@ impl Dropped {
         Self::TooLarge,
         Self::QueueFull,
         Self::Closed,
+        Self::Epoch,
     ];
 
     /// The value of the label `reason`.
@@ -59,6 +62,7 @@ impl Dropped {
             Self::TooLarge => "too_large",
             Self::QueueFull => "queue_full",
             Self::Closed => "closed",
+            Self::Epoch => "epoch",
         }
     }
 }

@@ -29,6 +29,23 @@ impl Side {
         (handle & TOP != 0) == (self == Self::Upstream)
     }
 
+    /// `handle` as this side gives it out: relays of a cluster number a member once for all of their trunks.
+    pub fn mark(self, handle: u16) -> u16 {
+        match self {
+            Self::Downstream => handle & !TOP,
+            Self::Upstream => handle | TOP,
+        }
+    }
+
+    /// The other side.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Downstream => Self::Upstream,
+            Self::Upstream => Self::Downstream,
+        }
+    }
+
     /// A handle of the *other* side out of a protobuf field.
     pub fn parse_peer(self, field: u32) -> Option<u16> {
         u16::try_from(field).ok().filter(|&handle| !self.owns(handle))
@@ -69,7 +86,7 @@ impl<V> Handles<V> {
         let number = self.next;
         self.next = (self.next + 1) % TOP;
         self.used.insert(number, value);
-        Some(self.mark(number))
+        Some(self.side.mark(number))
     }
 
     /// What `handle` stands for.
@@ -80,13 +97,6 @@ impl<V> Handles<V> {
     /// Makes `handle` free again.
     pub fn give_back(&mut self, handle: u16) {
         self.used.remove(&(handle & !TOP));
-    }
-
-    fn mark(&self, number: u16) -> u16 {
-        match self.side {
-            Side::Downstream => number,
-            Side::Upstream => number | TOP,
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use rand_core::{TryRng, utils};
 use wzp_relay_core::{
-    FanOut, Heard, Rooms, Targets, forward,
+    FanOut, Heard, Origin, Rooms, Targets, forward,
     limits::{Rate, SharedBucket},
     overload::Shed,
     rooms::{Config, Member, TrunkId, Via},
@@ -66,7 +66,7 @@ fn forwarding_allocates_nothing() {
             let heard = Heard::read(&packet).unwrap();
             let shed = if tick % 2 == 0 { Shed::NOTHING } else { Shed::MOST };
             let allowed = bucket.take(rate, now, 1);
-            if allowed && forward(&fan_out, sender, heard, now, shed, &mut targets).is_ok() {
+            if allowed && forward(&fan_out, sender, Origin::Here, heard, now, shed, &mut targets).is_ok() {
                 copies += targets.as_slice().len();
                 counters.send(Leg::Client, targets.as_slice().len(), packet.len());
             }

@@ -123,7 +123,7 @@ impl State {
     fn remove_at(&mut self, room: &RoomName, sender: SenderId, side: Side) {
         if let Some(cell) = self.cells.get(room).map(Arc::clone) {
             let room = room.clone();
-            self.remove(&Seat { sender, room, cell }, side);
+            self.remove(&Seat::of(sender, room, cell), side);
         }
     }
 
@@ -141,7 +141,7 @@ impl State {
                 let before = old.id != port.id || side == Side::Downstream;
                 before && old.peer == port.peer && *member.announcement == *newcomer.announcement
             }
-            Via::Direct(_) => false,
+            Via::Direct(_) | Via::Peers => false,
         };
         let (sender, member) = self
             .rooms
@@ -155,11 +155,8 @@ impl State {
         }
         self.rooms
             .rebind(clock::now(), newcomer.room, sender, via.clone());
-        Some(Arc::new(Seat {
-            sender,
-            room: newcomer.room.clone(),
-            cell: Arc::clone(self.cells.get(newcomer.room)?),
-        }))
+        let cell = Arc::clone(self.cells.get(newcomer.room)?);
+        Some(Arc::new(Seat::of(sender, newcomer.room.clone(), cell)))
     }
 
     /// What a relay that brings its first member into `room` has to know. Its own are no news to it, also those whom it

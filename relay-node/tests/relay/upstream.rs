@@ -112,6 +112,7 @@ impl Trunk {
         let came = proto::TrunkMemberJoined {
             room: "room".to_owned(),
             member: Some(member(handle, name)),
+            epoch: 0,
         };
         write(&mut self.send, Kind::TrunkMemberJoined(came)).await;
     }

@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use wzp_relay_core::overload::Shed;
 use wzp_relay_core::rooms::{Config, Member, Via};
-use wzp_relay_core::{Heard, Rooms, Targets, forward};
+use wzp_relay_core::{Heard, Origin, Rooms, Targets, forward};
 use wzp_wire::{Instant, RoomName};
 
 pub(crate) fn forwarding(criterion: &mut Criterion) {
@@ -25,7 +25,16 @@ pub(crate) fn forwarding(criterion: &mut Criterion) {
                 let sender = senders[tick as usize % 2];
                 tick += 1;
                 let heard = Heard::read(&[0x81, 0xf0, 0, 1]).unwrap();
-                forward(&fan_out, sender, heard, now, Shed::NOTHING, &mut targets).unwrap();
+                forward(
+                    &fan_out,
+                    sender,
+                    Origin::Here,
+                    heard,
+                    now,
+                    Shed::NOTHING,
+                    &mut targets,
+                )
+                .unwrap();
                 targets.as_slice().len()
             });
         });

@@ -7,7 +7,7 @@ use rand_core::{TryRng, utils};
 use wzp_wire::Level;
 
 use super::*;
-use crate::{Heard, NotForwarded, Targets, forward, overload::Shed};
+use crate::{Heard, NotForwarded, Origin, Targets, forward, overload::Shed};
 
 /// A small generator of its own, so that a failing seed can be repeated.
 pub(super) struct Seeded(pub(super) u64);
@@ -72,7 +72,15 @@ fn snapshot(rooms: &Rooms<u32>, name: &RoomName) -> FanOut<u32> {
 
 fn ports(fan_out: &FanOut<u32>, from: SenderId) -> Result<Vec<u32>, NotForwarded> {
     let mut targets = Targets::default();
-    forward(fan_out, from, LOUD, NOW, Shed::NOTHING, &mut targets)?;
+    forward(
+        fan_out,
+        from,
+        Origin::Here,
+        LOUD,
+        NOW,
+        Shed::NOTHING,
+        &mut targets,
+    )?;
     Ok(targets
         .as_slice()
         .iter()
@@ -294,7 +302,7 @@ fn an_overloaded_relay_forwards_the_loudest_of_small_rooms_too() {
         let (first, second) = (join(1), join(2));
         let fan_out = snapshot(&rooms, &room("a"));
         let mut targets = Targets::default();
-        let mut speak = |from, shed| forward(&fan_out, from, LOUD, NOW, shed, &mut targets);
+        let mut speak = |from, shed| forward(&fan_out, from, Origin::Here, LOUD, NOW, shed, &mut targets);
         assert_eq!(speak(first, Shed::MOST), Ok(()));
         assert_eq!(speak(second, Shed::MOST), Err(NotForwarded::Shed));
         assert_eq!(speak(second, Shed::NOTHING).err(), not_heard);

@@ -31,7 +31,7 @@ impl<P: Clone> Rooms<P> {
             .iter()
             .filter(|(_, room)| room.trunks.contains_key(&trunk));
         let members = with_trunk.flat_map(|(name, room)| room.members.iter().map(move |entry| (name, entry)));
-        let behind = members.filter(|(_, (_, member))| member.trunk() == Some(trunk));
+        let behind = members.filter(|(_, (_, member))| member.trunks().any(|(id, _)| id == trunk));
         behind
             .map(|(name, (&sender, _))| (name.clone(), sender))
             .collect()
@@ -43,7 +43,7 @@ impl<P: Clone> Rooms<P> {
     /// this trunk when it did.
     pub fn missing(&self, trunk: TrunkId, whole: &Whole) -> Vec<SenderId> {
         let missing = self.members(whole.room()).filter(|(_, member)| match member.via {
-            Via::Direct(_) => false,
+            Via::Direct(_) | Via::Peers => false,
             Via::Trunk { id, handle, .. } => id != trunk || !whole.names(handle),
         });
         missing.map(|(sender, _)| sender).collect()
