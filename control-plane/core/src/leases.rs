@@ -3,12 +3,18 @@
 //! A lease is true once it is a row. Every decision is a [`Write`] with the epoch that the row must still have; whoever
 //! comes second finds another epoch, reads the row and decides again. Epochs of a room only rise, over its deletion too.
 
+mod table;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use rand_core::Rng;
-use wzp_wire::{Epoch, Instant, RelayId, RoomName};
+use wzp_wire::{Epoch, RelayId, RoomName};
 
-use crate::placement::{Explanation, NoRelay, Request, Snapshot};
+use crate::placement::{self, Explanation, NoRelay, Placement, Request, Snapshot};
+
+pub use table::{Learnt, Table};
 
 /// One relay of a room's set.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize)]
@@ -81,7 +87,17 @@ pub enum Decision {
     Write(Write, Explanation),
 }
 
-/// What a join does with the row as the database has it.
+/// How far the farthest member of a relay is from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Far {
+    /// Which relay.
+    pub relay: RelayId,
+    /// Measured by the member when it joined.
+    pub rtt: Duration,
+}
+
+/// What a join does with the row as the database has it. A room that lost relays or its standby is mended on the way;
+/// one that is far from the client may get another carrying relay, if `far` says how far the others are.
 ///
 /// # Errors
 /// [`NoRelay`] only if no relay at all is attached.
@@ -93,19 +109,66 @@ pub fn on_join(
     request: &Request,
     rng: &mut impl Rng,
 ) -> Result<Decision, NoRelay> {
-    Err(NoRelay)
+    let Some(current) = current.filter(|lease| !lease.seats.is_empty()) else {
+        let placement = placement::place(snapshot, request, rng)?;
+        let expected = current.map_or(Epoch::NONE, |lease| lease.epoch);
+        return Ok(written(room, expected, placement, Cause::Join));
+    };
+    let left: Vec<_> = current
+        .seats
+        .iter()
+        .filter(|seat| !snapshot.is_lost(&seat.relay))
+        .cloned()
+        .collect();
+    if left.len() < current.seats.len() {
+        let placement = placement::refill(snapshot, &left, &near(request, &left, snapshot), rng)?;
+        return Ok(written(room, current.epoch, placement, Cause::RelayLost));
+    }
+    if let Some(placement) = placement::cascade(snapshot, &left, far, request, rng) {
+        return Ok(written(room, current.epoch, placement, Cause::Join));
+    }
+    if left.iter().all(|seat| seat.carries) && left.iter().all(|seat| snapshot.relay(&seat.relay).is_some()) {
+        let placement = placement::refill(snapshot, &left, request, rng)?;
+        if placement.seats.iter().any(|seat| !seat.carries) {
+            return Ok(written(room, current.epoch, placement, Cause::Standby));
+        }
+    }
+    Ok(Decision::Keep(
+        current.clone(),
+        placement::keep(snapshot, &current.seats, request),
+    ))
 }
 
-/// How far the farthest member of a carrying relay is from it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Far {
-    /// Which relay.
-    pub relay: RelayId,
-    /// Measured by the member when it joined.
-    pub rtt: Duration,
+fn written(room: &RoomName, expected: Epoch, placement: Placement, cause: Cause) -> Decision {
+    let Placement { seats, explanation } = placement;
+    Decision::Write(write(room, expected, seats, cause), explanation)
 }
 
-/// What is written when relays are lost: a standby carries, another one stands by. `None`: none of them had a seat.
+fn write(room: &RoomName, expected: Epoch, seats: Vec<Seat>, cause: Cause) -> Write {
+    Write {
+        expected,
+        lease: Lease {
+            room: room.clone(),
+            epoch: expected.next(),
+            seats,
+        },
+        cause,
+    }
+}
+
+/// The request, or for want of any knowledge of the client where the room is now.
+fn near(request: &Request, seats: &[Seat], snapshot: &Snapshot<'_>) -> Request {
+    if *request != Request::default() {
+        return request.clone();
+    }
+    let place = seats
+        .iter()
+        .find_map(|seat| Some(snapshot.relay(&seat.relay)?.place));
+    Request::in_region(place.map_or("", |place| &place.region))
+}
+
+/// What is written when a relay is lost: the standby carries if it has to, another one stands by. `None`: the relay has
+/// no seat.
 ///
 /// # Errors
 /// [`NoRelay`] if no relay is left; the row stays as it is.
@@ -115,20 +178,58 @@ pub fn on_lost(
     snapshot: &Snapshot<'_>,
     rng: &mut impl Rng,
 ) -> Result<Option<Write>, NoRelay> {
-    Err(NoRelay)
+    if !current.seats_relay(lost) {
+        return Ok(None);
+    }
+    let gone = |seat: &Seat| seat.relay == *lost || snapshot.is_lost(&seat.relay);
+    let left: Vec<_> = current.seats.iter().filter(|seat| !gone(seat)).cloned().collect();
+    let near = near(&Request::default(), &left, snapshot);
+    let placement = placement::refill(&snapshot.without(lost), &left, &near, rng)?;
+    Ok(Some(write(
+        &current.room,
+        current.epoch,
+        placement.seats,
+        Cause::RelayLost,
+    )))
 }
 
-/// What is written when a relay is emptied: its standby carries if it has the headroom. `None`: it had no seat.
-///
-/// # Errors
-/// [`NoRelay`] if no other relay can serve.
+/// What is written when a relay is emptied, or of some of its rooms: its standby carries if it has room for `members`.
+/// `None`: the relay has no seat, or there is no better place for the room.
 pub fn on_vacate(
     current: &Lease,
     relay: &RelayId,
+    members: u32,
+    cause: Cause,
     snapshot: &Snapshot<'_>,
     rng: &mut impl Rng,
-) -> Result<Option<Write>, NoRelay> {
-    Err(NoRelay)
+) -> Option<Write> {
+    if !current.seats_relay(relay) {
+        return None;
+    }
+    let others = snapshot.without(relay);
+    let fits = |seat: &&Seat| {
+        seat.relay != *relay
+            && match others.relay(&seat.relay) {
+                Some(candidate) => seat.carries || candidate.has_room_for(members),
+                None => !snapshot.is_lost(&seat.relay),
+            }
+    };
+    let left: Vec<_> = current.seats.iter().filter(fits).cloned().collect();
+    let near = near(&Request::default(), &current.seats, snapshot);
+    let placement = placement::refill(&others, &left, &near, rng).ok()?;
+    // Where nothing but other relays on their way out is left, staying is as good.
+    let added = || {
+        placement
+            .seats
+            .iter()
+            .filter(|seat| !current.seats.contains(seat))
+    };
+    let better = added().all(|seat| {
+        others
+            .relay(&seat.relay)
+            .is_some_and(placement::Candidate::is_of_use)
+    });
+    better.then(|| write(&current.room, current.epoch, placement.seats.clone(), cause))
 }
 
 /// What is written when the room is deleted. Its epoch goes on.
@@ -141,79 +242,6 @@ pub fn on_delete(current: &Lease) -> Write {
             seats: Vec::new(),
         },
         cause: Cause::Deleted,
-    }
-}
-
-/// What became of a lease that was told to a [`Table`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Learnt {
-    /// It is the highest so far.
-    New,
-    /// It was known.
-    Known,
-    /// A higher one is known.
-    Stale,
-}
-
-/// Every room this replica knows, in at most 300 bytes each.
-#[derive(Debug, Default)]
-pub struct Table {}
-
-impl Table {
-    /// A row of the database, or what a relay carries. The highest epoch stays.
-    pub fn handle_lease(&mut self, now: Instant, lease: &Lease) -> Learnt {
-        Learnt::Known
-    }
-
-    /// A relay has that many direct members in the room. `false`: not a room in which it has a seat.
-    pub fn handle_members(&mut self, now: Instant, relay: &RelayId, room: &RoomName, members: u32) -> bool {
-        false
-    }
-
-    /// A member that joins is that far from a relay of the room.
-    pub fn handle_measured(&mut self, room: &RoomName, relay: &RelayId, rtt: Duration) {}
-
-    /// The row is gone from the database for good.
-    pub fn forget(&mut self, room: &RoomName) {}
-
-    /// The lease of a room; without seats if the room was deleted.
-    pub fn lease(&self, room: &RoomName) -> Option<Lease> {
-        None
-    }
-
-    /// The largest number of members that a relay has in the room: all members are at each relay of the set.
-    pub fn members(&self, room: &RoomName) -> u32 {
-        0
-    }
-
-    /// See [`Far`].
-    pub fn far(&self, room: &RoomName) -> Vec<Far> {
-        Vec::new()
-    }
-
-    /// Rooms in which a relay has a seat, with their members. Looks at every room.
-    pub fn rooms_of(&self, relay: &RelayId) -> impl Iterator<Item = (Lease, u32)> {
-        std::iter::empty()
-    }
-
-    /// Rooms after `after` by name, with their members.
-    pub fn rooms(&self, after: Option<&RoomName>) -> impl Iterator<Item = (Lease, u32)> {
-        std::iter::empty()
-    }
-
-    /// Rooms that have been empty for `idle`, or were deleted that long ago.
-    pub fn idle(&self, now: Instant, idle: Duration) -> impl Iterator<Item = RoomName> {
-        std::iter::empty()
-    }
-
-    /// Rooms that are known.
-    pub fn len(&self) -> usize {
-        0
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        true
     }
 }
 

@@ -90,8 +90,69 @@ pub struct Terms {
     pub avoid: f32,
 }
 
+impl Explanation {
+    /// What was chosen by.
+    fn reason(&self) -> &'static str {
+        match self.rule {
+            Rule::Kept => "it is served already, and nothing is better by enough",
+            Rule::Measured => "by what the client measured",
+            Rule::Region => "by the client's region, it has measured nothing",
+            Rule::Spread => "by where the fewest members are, nothing is known of the client",
+            Rule::LastResort => "all relays are full, draining or not listed",
+            Rule::Cascade => "a further carrying relay shortens the longest way",
+            Rule::Promoted => "the standby took over",
+            Rule::StandbyAdded => "the room was without a standby",
+        }
+    }
+}
+
+/// A table, for people.
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.rule)
+        writeln!(f, "rule: {}", self.reason())?;
+        writeln!(
+            f,
+            "{} considered, {} about as good as the best",
+            self.considered, self.near_equals
+        )?;
+        writeln!(
+            f,
+            "{:<20} {:<8} {:>7} {:>6} {:>6} {:>6} {:>6} {:>7} {:>6} {:>6}  note",
+            "relay", "role", "score", "rtt", "loss", "load", "failed", "version", "avoid", "load %"
+        )?;
+        self.candidates
+            .iter()
+            .try_for_each(|scored| writeln!(f, "{scored}"))
+    }
+}
+
+impl fmt::Display for Scored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let role = match self.role {
+            Some(Role::Carries) => "carries",
+            Some(Role::Standby) => "standby",
+            None => "-",
+        };
+        let Terms {
+            rtt,
+            loss,
+            load,
+            failures,
+            version,
+            avoid,
+        } = self.terms;
+        write!(
+            f,
+            "{:<20} {role:<8} {:>7.1} {rtt:>6.1} {loss:>6.1} {load:>6.1} {failures:>6.1} {version:>7.1} {avoid:>6.1} {:>6.1}  {}",
+            self.relay.as_str(),
+            self.score,
+            self.load * 100.0,
+            match self.rank {
+                0 => "-",
+                1 => "full",
+                2 => "draining",
+                _ => "not listed",
+            }
+        )
     }
 }
