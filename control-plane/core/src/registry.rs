@@ -78,6 +78,8 @@ pub struct Registry {
     list_changed: bool,
     outputs: VecDeque<Output>,
     ticked: Instant,
+    /// Since when this process has not been stopped: what came meanwhile waits in its sockets.
+    awake: Instant,
 }
 
 impl Registry {
@@ -93,6 +95,7 @@ impl Registry {
             list_changed: false,
             outputs: VecDeque::new(),
             ticked: Instant::ZERO,
+            awake: Instant::ZERO,
         }
     }
 
@@ -261,6 +264,9 @@ impl Registry {
 
     /// What time alone changes. To be called at [`Registry::poll_timeout`], and may be called at any time.
     pub fn handle_timeout(&mut self, now: Instant) {
+        if now.duration_since(self.ticked) >= self.config.heartbeat {
+            self.awake = now;
+        }
         self.ticked = now;
         self.mesh.handle_timeout(now);
         let ids: Vec<_> = self.relays.keys().cloned().collect();

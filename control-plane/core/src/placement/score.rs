@@ -5,7 +5,7 @@ use std::{cmp::Ordering, collections::BTreeMap};
 use rand_core::Rng;
 
 use super::{Candidate, Explanation, Request, Role, Rule, Scored, Snapshot, Terms};
-use crate::{leases::Seat, registry::Offer};
+use crate::{leases::Seat, registry::Offer, relay::Place};
 
 /// Rank of a relay that is listed, but has no room.
 pub(super) const FULL: u8 = 1;
@@ -86,16 +86,16 @@ impl<'s, 'a> Ranking<'s, 'a> {
     /// The best relay to stand by: on another machine and in another zone than the carrying ones, if there is one. None
     /// that is about to leave, or that clients may not reach.
     pub(super) fn standby(&self, carriers: &[usize], rng: &mut impl Rng) -> Option<usize> {
+        let places: Vec<_> = carriers
+            .iter()
+            .filter_map(|at| Some(self.candidate(*at)?.place))
+            .collect();
         let apart = |at: &usize| {
             let place = self.candidate(*at).map(|candidate| candidate.place);
-            let places = || {
-                carriers
-                    .iter()
-                    .filter_map(|carrier| Some(self.candidate(*carrier)?.place))
+            let shares = |with: fn(&Place, &Place) -> bool| {
+                place.is_some_and(|place| places.iter().any(|other| with(place, other)))
             };
-            let shares =
-                |with: fn(&_, &_) -> bool| places().any(|other| place.is_some_and(|p| with(p, other)));
-            u8::from(shares(crate::Place::shares_zone)) + 2 * u8::from(shares(crate::Place::shares_node))
+            u8::from(shares(Place::shares_zone)) + 2 * u8::from(shares(Place::shares_node))
         };
         let others: Vec<_> = (0..self.scores.len())
             .filter(|at| !carriers.contains(at))
@@ -181,14 +181,16 @@ impl<'s, 'a> Ranking<'s, 'a> {
     }
 
     pub(super) fn explain(&self, rule: Rule, near_equals: usize, chosen: &[(usize, Role)]) -> Explanation {
-        let is_chosen = |at: &usize| chosen.iter().any(|(other, _)| other == at);
-        let mut others: Vec<_> = (0..self.scores.len()).filter(|at| !is_chosen(at)).collect();
         let told = Explanation::MAX_CANDIDATES.saturating_sub(chosen.len());
-        if told < others.len() {
-            others.select_nth_unstable_by(told, |a, b| self.compare(*a, *b).then(a.cmp(b)));
-            others.truncate(told);
+        let mut others: Vec<usize> = Vec::with_capacity(told + 1);
+        for at in (0..self.scores.len()).filter(|at| chosen.iter().all(|(other, _)| other != at)) {
+            let is_worse = |last: &usize| self.compare(at, *last).is_ge();
+            if others.len() < told || !others.last().is_none_or(is_worse) {
+                let place = others.partition_point(|other| self.compare(*other, at).is_le());
+                others.insert(place, at);
+                others.truncate(told);
+            }
         }
-        others.sort_unstable_by(|a, b| self.compare(*a, *b).then(a.cmp(b)));
         let scored = |(at, role): (usize, Option<Role>)| {
             let (score, candidate) = (self.scores.get(at)?, self.candidate(at)?);
             Some(Scored {
@@ -214,17 +216,18 @@ impl<'s, 'a> Ranking<'s, 'a> {
 }
 
 /// The client's way to every relay.
-struct Ways<'s, 'a> {
-    snapshot: &'s Snapshot<'a>,
+struct Ways {
     /// By position: RTT and loss, in ms.
     measured: Vec<(usize, f32, f32)>,
-    /// RTT to a region, in ms.
-    regions: BTreeMap<&'a str, f32>,
+    /// RTT to each region, in ms.
+    regions: Vec<f32>,
+    /// In which region each relay is.
+    region_of: Vec<usize>,
     basis: Rule,
 }
 
-impl<'s, 'a> Ways<'s, 'a> {
-    fn new(snapshot: &'s Snapshot<'a>, request: &Request) -> Self {
+impl Ways {
+    fn new(snapshot: &Snapshot<'_>, request: &Request) -> Self {
         let given = request.measurements.iter().take(Request::MAX_MEASUREMENTS);
         let known = given.filter_map(|measured| {
             let loss = f32::from(measured.loss_permille.min(1_000)) / 10.0 * LOSS_MS;
@@ -250,31 +253,35 @@ impl<'s, 'a> Ways<'s, 'a> {
             None if request.region.is_empty() => (Rule::Spread, "", 0.0),
             None => (Rule::Region, &*request.region, NEAR_MS),
         };
-        let mut regions = BTreeMap::new();
+        let way = |there: &str| match basis {
+            Rule::Spread => 0.0,
+            _ if there == home => base,
+            _ => {
+                let farther = snapshot.mesh().between_regions(home, there);
+                base + farther.map_or(ELSEWHERE_MS, |rtt| rtt.as_secs_f32() * 1_000.0)
+            }
+        };
+        let mut regions = Vec::new();
+        let mut slots = BTreeMap::new();
+        let mut region_of = Vec::with_capacity(snapshot.relays().len());
         for candidate in snapshot.relays() {
-            regions
-                .entry(&*candidate.place.region)
-                .or_insert_with_key(|there| match basis {
-                    Rule::Spread => 0.0,
-                    _ if *there == home => base,
-                    _ => {
-                        base + snapshot
-                            .mesh()
-                            .between_regions(home, there)
-                            .map_or(ELSEWHERE_MS, |rtt| rtt.as_secs_f32() * 1e3)
-                    }
-                });
+            region_of.push(
+                *slots.entry(&*candidate.place.region).or_insert_with_key(|there| {
+                    regions.push(way(there));
+                    regions.len() - 1
+                }),
+            );
         }
         // Whoever was measured speaks for its region.
         for (at, rtt, _) in &measured {
-            if let Some(way) = regions.get_mut(region(*at)) {
+            if let Some(way) = region_of.get(*at).and_then(|slot| regions.get_mut(*slot)) {
                 *way = way.min(*rtt);
             }
         }
         Self {
-            snapshot,
             measured,
             regions,
+            region_of,
             basis,
         }
     }
@@ -285,20 +292,13 @@ impl<'s, 'a> Ways<'s, 'a> {
         {
             return (*rtt, *loss);
         }
-        let region = self
-            .snapshot
-            .relays()
-            .get(at)
-            .map_or("", |candidate| &candidate.place.region);
+        let way = self.region_of.get(at).and_then(|slot| self.regions.get(*slot));
         let doubt = if self.basis == Rule::Measured {
             ESTIMATED_MS
         } else {
             0.0
         };
-        (
-            self.regions.get(region).copied().unwrap_or(ELSEWHERE_MS) + doubt,
-            0.0,
-        )
+        (way.map_or(ELSEWHERE_MS, |way| way + doubt), 0.0)
     }
 }
 

@@ -32,6 +32,11 @@ impl Registry {
         self.config.heartbeat * 3
     }
 
+    /// For how long nothing came from a relay although it could have.
+    fn silence(&self, now: Instant, relay: &Relay) -> Duration {
+        now.duration_since(relay.heard.max(self.awake))
+    }
+
     /// Relays from which something came lately, over a stream that is open.
     pub(super) fn living(&self, now: Instant) -> impl Iterator<Item = (&RelayId, &Relay)> {
         self.relays
@@ -40,7 +45,7 @@ impl Registry {
     }
 
     fn is_living(&self, now: Instant, relay: &Relay) -> bool {
-        relay.stream.is_some() && now.duration_since(relay.heard) < self.patience()
+        relay.stream.is_some() && self.silence(now, relay) < self.patience()
     }
 
     /// Nobody was heard for so long that this replica takes itself to be cut off: with one relay or none it cannot
@@ -48,7 +53,7 @@ impl Registry {
     pub fn is_deaf(&self, now: Instant) -> bool {
         let patience = self.patience();
         let known = || self.relays.values().filter(|relay| !relay.lost);
-        known().count() > 1 && known().all(|relay| now.duration_since(relay.heard) >= patience)
+        known().count() > 1 && known().all(|relay| self.silence(now, relay) >= patience)
     }
 
     /// Brings a relay to where it stands by now.
@@ -99,7 +104,7 @@ impl Registry {
             return Evidence::Heard;
         };
         let patience = self.patience();
-        let silent = now.duration_since(relay.heard);
+        let silent = self.silence(now, relay);
         if silent < patience && (relay.stream.is_some() || !self.gone_by_peers(now, relay)) {
             return Evidence::Heard;
         }
@@ -117,7 +122,7 @@ impl Registry {
                 _ => Evidence::CutOff,
             };
         }
-        self.verdict(now, Some(id), relay.heard, &relay.words)
+        self.verdict(now, Some(id), relay.heard.max(self.awake), &relay.words)
             .map_or(Evidence::Silent, Evidence::Dead)
     }
 
@@ -170,7 +175,7 @@ impl Registry {
     /// Has some living relays try to reach one that is in doubt.
     fn ask_others(&mut self, now: Instant, id: &RelayId) {
         let Some(relay) = self.relays.get(id) else { return };
-        let quiet = now.duration_since(relay.heard) >= self.config.heartbeat * 3 / 2;
+        let quiet = self.silence(now, relay) >= self.config.heartbeat * 3 / 2;
         let asked = relay.asked.is_some_and(|at| now.duration_since(at) < ASK_AGAIN);
         let addresses: Vec<_> = relay.verified().map(|address| address.socket).collect();
         if relay.lost || asked || addresses.is_empty() || !(quiet || relay.stream.is_none()) {
