@@ -32,6 +32,8 @@ pub use state::{Checker, Offer, Output, Refused, State, Welcomed, WhyLost};
 
 /// How often time alone is looked at.
 const TICK: Duration = Duration::from_millis(200);
+/// How often the matrix is looked through for what is old.
+const TIDY_US: u64 = 10_000_000;
 /// A lost relay is forgotten after that.
 const FORGET: Duration = Duration::from_secs(600);
 
@@ -267,8 +269,10 @@ impl Registry {
         if now.duration_since(self.ticked) >= self.config.heartbeat {
             self.awake = now;
         }
+        if now.as_micros() / TIDY_US != self.ticked.as_micros() / TIDY_US {
+            self.mesh.handle_timeout(now);
+        }
         self.ticked = now;
-        self.mesh.handle_timeout(now);
         let ids: Vec<_> = self.relays.keys().cloned().collect();
         for id in &ids {
             self.update(now, id);

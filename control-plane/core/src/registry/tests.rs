@@ -17,6 +17,8 @@ struct Scene {
     now: u64,
     /// Relays that hear nothing and say nothing.
     dead: Vec<&'static str>,
+    /// Relays that we do not hear, and that do not hear us; others reach them.
+    mute: Vec<&'static str>,
     lost: Vec<(RelayId, WhyLost)>,
     generations: Vec<u64>,
 }
@@ -47,6 +49,7 @@ impl Scene {
             registry,
             now: 0,
             dead: Vec::new(),
+            mute: Vec::new(),
             lost: Vec::new(),
             generations: Vec::new(),
         }
@@ -87,8 +90,12 @@ impl Scene {
         self.dead.iter().any(|name| *name == relay.as_str())
     }
 
+    fn is_heard(&self, relay: &RelayId) -> bool {
+        !self.is_dead(relay) && !self.mute.iter().any(|name| *name == relay.as_str())
+    }
+
     fn answer(&mut self, by: &Checker, relay: &RelayId, addresses: &[std::net::SocketAddr]) {
-        if matches!(by, Checker::Relay(by) if self.is_dead(by)) {
+        if matches!(by, Checker::Relay(by) if !self.is_heard(by)) {
             return;
         }
         for address in addresses {
@@ -116,7 +123,7 @@ impl Scene {
                     .relays()
                     .map(|relay| relay.hello.relay.clone())
                     .collect();
-                let alive = names.iter().filter(|name| !self.is_dead(name));
+                let alive = names.iter().filter(|name| self.is_heard(name));
                 for name in alive.cloned().collect::<Vec<_>>() {
                     let now = at(self.now);
                     self.registry
@@ -346,6 +353,42 @@ fn a_control_plane_that_was_stopped_for_a_while_waits_for_what_is_in_its_sockets
     scene.dead.push("a");
     scene.pass(7);
     assert_eq!(scene.lost, [(id("a"), WhyLost::PeersCannotReachIt)]);
+}
+
+#[test]
+fn two_of_three_that_die_at_once_are_both_lost() {
+    let mut scene = Scene::of(&["a", "b", "c"]);
+    scene.pass(2);
+    scene.dead.extend(["a", "b"]);
+    scene.pass(7);
+    let lost: Vec<_> = scene
+        .lost
+        .iter()
+        .map(|(relay, why)| (relay.as_str(), *why))
+        .collect();
+    assert_eq!(
+        lost,
+        [
+            ("a", WhyLost::PeersCannotReachIt),
+            ("b", WhyLost::PeersCannotReachIt)
+        ]
+    );
+}
+
+#[test]
+fn relays_that_only_their_peers_hear_stay_listed_as_to_be_avoided() {
+    let mut scene = Scene::of(&["a", "b", "c", "d", "e"]);
+    scene.pass(2);
+    scene.mute.extend(["a", "b", "c", "d"]);
+    scene.pass(60);
+    assert_eq!(scene.lost, []);
+    assert_eq!(
+        ["a", "d", "e"].map(|name| scene.offer(name)),
+        [Offer::Avoid, Offer::Avoid, Offer::Active].map(Some)
+    );
+    scene.mute.clear();
+    scene.pass(3);
+    assert_eq!(scene.offer("a"), Some(Offer::Active));
 }
 
 #[test]

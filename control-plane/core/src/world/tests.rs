@@ -1,11 +1,32 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::{
     Heartbeat, StreamId,
     placement::Measurement,
-    registry::{Checker, Output},
+    registry::Output,
     relay::AddressReport,
     testing::{Seed, at, hello, id, located, ms, room},
 };
+
+/// Somebody reaches every address.
+fn settle(world: &mut World, now: u64) {
+    while let Some(output) = world.registry.poll_output() {
+        if let Output::CheckAddress {
+            by, relay, addresses, ..
+        } = output
+        {
+            for address in addresses {
+                let report = AddressReport {
+                    relay: relay.clone(),
+                    address,
+                    outcome: Ok(()),
+                };
+                world.registry.handle_address_report(at(now), &by, &report);
+            }
+        }
+    }
+}
 
 fn world(relays: &[&str]) -> World {
     let mut world = World::new(Config::default(), 1);
@@ -17,22 +38,7 @@ fn world(relays: &[&str]) -> World {
         };
         world.registry.handle_hello(at(0), 0, stream, hello).unwrap();
         world.registry.handle_synced(at(0), stream);
-        while let Some(output) = world.registry.poll_output() {
-            if let Output::CheckAddress {
-                by, relay, addresses, ..
-            } = output
-            {
-                for address in addresses {
-                    let report = AddressReport {
-                        relay: relay.clone(),
-                        address,
-                        outcome: Ok(()),
-                    };
-                    world.registry.handle_address_report(at(0), &by, &report);
-                }
-            }
-        }
-        assert_ne!(Checker::Control, Checker::Relay(id(name)));
+        settle(&mut world, 0);
     }
     world
 }
@@ -189,4 +195,119 @@ fn an_overloaded_relay_gives_away_what_is_too_much() {
             .iter()
             .all(|write| write.cause == Cause::Rebalance && write.lease.seats[0].relay == id("b"))
     );
+}
+
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+/// What may happen to a cluster of five.
+#[derive(Clone, Debug)]
+enum Event {
+    Join(usize),
+    Restart(usize),
+    Drain(usize),
+    Undrain(usize),
+    Delete(usize),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => (0..8usize).prop_map(Event::Join),
+        2 => (0..5usize).prop_map(Event::Restart),
+        1 => (0..5usize).prop_map(Event::Drain),
+        1 => (0..5usize).prop_map(Event::Undrain),
+        1 => (0..8usize).prop_map(Event::Delete),
+    ]
+}
+
+/// Writes as a database does, and checks what is written.
+fn write(world: &mut World, now: u64, write: &Write, without: Option<&RelayId>) -> Result<(), TestCaseError> {
+    let Write { expected, lease, .. } = write;
+    prop_assert_eq!(*expected, world.leases().epoch(&lease.room));
+    prop_assert_eq!(lease.epoch, expected.next());
+    let relays: std::collections::BTreeSet<_> = lease.seats.iter().map(|seat| &seat.relay).collect();
+    prop_assert_eq!(relays.len(), lease.seats.len(), "each relay once: {:?}", lease);
+    prop_assert!(
+        lease.seats.is_sorted_by_key(|seat| !seat.carries) && lease.seats.iter().any(|seat| seat.carries)
+    );
+    prop_assert!(
+        without.is_none_or(|relay| !lease.seats_relay(relay)),
+        "{:?} without {:?}",
+        lease,
+        without
+    );
+    prop_assert_eq!(world.handle_lease(at(now), lease), Learnt::New);
+    Ok(())
+}
+
+fn restart(world: &mut World, now: u64, nth: usize, boot: u8) {
+    let stream = StreamId(nth as u64);
+    world.registry.handle_stream_lost(at(now), stream);
+    let hello = crate::Hello {
+        place: located(&format!("eu/{}", NAMES[nth])),
+        ..hello(NAMES[nth], boot)
+    };
+    world.registry.handle_hello(at(now), 0, stream, hello).unwrap();
+    world.registry.handle_synced(at(now), stream);
+    settle(world, now);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    /// Whatever happens: epochs rise by one, a room has somebody who carries, and who was lost or emptied has no seat.
+    #[test]
+    fn every_lease_that_is_written_keeps_the_rules(events in prop::collection::vec(event(), 0..60), seed: u64) {
+        let mut world = world(&NAMES);
+        let mut rng = Seed(seed);
+        for (nth, event) in events.into_iter().enumerate() {
+            let now = 1_000 + nth as u64 * 50;
+            match event {
+                Event::Join(nth) => {
+                    let name = room(&format!("room-{nth}"));
+                    let row = world.leases().lease(&name);
+                    let request = Request::default();
+                    let lease = match world.decide_join(at(now), &name, row.as_ref(), &request, &mut rng).unwrap() {
+                        Decision::Keep(lease, _) => lease,
+                        Decision::Write(order, _) => {
+                            write(&mut world, now, &order, None)?;
+                            order.lease
+                        }
+                    };
+                    world.handle_joined(at(now), &lease, &request);
+                    for seat in &lease.seats {
+                        prop_assert!(world.handle_members(at(now), &seat.relay, &name, nth as u32 + 1));
+                    }
+                }
+                Event::Restart(relay) => {
+                    restart(&mut world, now, relay, nth as u8 + 2);
+                    let relay = id(NAMES[relay]);
+                    world.handle_lost(at(now), &relay);
+                    for order in world.plan_lost(at(now), &relay, &mut rng) {
+                        write(&mut world, now, &order, Some(&relay))?;
+                    }
+                    prop_assert_eq!(world.leases().rooms_of(&relay).count(), 0);
+                }
+                Event::Drain(relay) => {
+                    let relay = id(NAMES[relay]);
+                    world.registry.handle_drain(at(now), &relay);
+                    let plan = world.plan_drain(at(now), &relay, drain::DEADLINE, &mut rng);
+                    for step in &plan.steps {
+                        write(&mut world, now, &step.write, Some(&relay))?;
+                    }
+                    prop_assert_eq!(world.leases().rooms_of(&relay).count(), plan.stuck.len());
+                }
+                Event::Undrain(relay) => prop_assert!(world.registry.handle_undrain(at(now), &id(NAMES[relay]))),
+                Event::Delete(nth) => {
+                    if let Some(lease) = world.leases().lease(&room(&format!("room-{nth}"))) {
+                        let order = leases::on_delete(&lease);
+                        prop_assert_eq!(world.handle_lease(at(now), &order.lease), Learnt::New);
+                    }
+                }
+            }
+        }
+        // Counts follow from what is there: with every room gone nobody is left.
+        for nth in 0..8 {
+            world.handle_forgotten(at(100_000), &room(&format!("room-{nth}")));
+        }
+        prop_assert_eq!(carried(&world, 100_000), [0; 5]);
+    }
 }
