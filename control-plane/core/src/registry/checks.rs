@@ -34,11 +34,12 @@ impl Registry {
             let fresh = now - self.config.heartbeat;
             let reached = report.outcome.is_ok();
             // One address of several that fails says nothing against the one that was just reached.
+            let several = record.hello.addresses.len() > 1;
             let contradicted = record
                 .words
                 .iter()
                 .any(|(who, at, ok)| who == by && ok && at > fresh);
-            if reached || known && !contradicted {
+            if reached || known && !(several && contradicted) {
                 record.words.say(by, now, reached);
             }
         }

@@ -302,6 +302,20 @@ fn a_killed_relay_is_off_the_list_at_once_and_lost_after_three_heartbeats() {
 }
 
 #[test]
+fn whoever_is_asked_about_a_broken_stream_is_believed_at_once() {
+    let mut scene = Scene::of(&["a", "b"]);
+    scene.probe("b", "a", true);
+    scene.dead.push("a");
+    scene
+        .registry
+        .handle_stream_lost(at(scene.now + 100), stream("a"));
+    scene.now += 200;
+    scene.settle();
+    assert_eq!(scene.state("a"), State::Silent);
+    assert_eq!(list::entries(&scene.registry).count(), 1);
+}
+
+#[test]
 fn a_relay_that_hangs_is_lost_within_six_seconds_of_its_last_word() {
     let mut scene = Scene::of(&["a", "b", "c"]);
     scene.pass(2);
