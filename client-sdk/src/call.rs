@@ -1,6 +1,7 @@
 //! A call: a member's stay in a room.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -10,6 +11,7 @@ use wzp_identity::{Fingerprint, PublicIdentity};
 use wzp_sdk_core::{
     call::{self as core, TierChoice},
     carrier::{Carrier, Why},
+    paths::{Cause, Role},
     voice::{
         drift::Drift,
         mode::Tier,
@@ -99,6 +101,37 @@ pub enum Event {
         carrier: Carrier,
         /// Why it does.
         why: Why,
+        /// The relay, by its name in its cluster.
+        relay: Option<String>,
+        /// Why this path carries.
+        cause: Cause,
+        /// Media takes the path of the standby as well, for now.
+        both: bool,
+        /// The relay that would take over, by its name in its cluster.
+        standby: Option<String>,
+    },
+    /// One relay of the set that serves the room refused us; the call goes on over the others.
+    PathRefused {
+        /// Its name in its cluster.
+        relay: String,
+        /// Why, for programs.
+        reason: Reason,
+        /// Why, for people.
+        text: String,
+    },
+    /// One relay of the set gave us another sender id than the one that carries, and is not used.
+    Disagreement {
+        /// Its name in its cluster.
+        relay: String,
+        /// What it gave us.
+        sender: SenderId,
+    },
+    /// The room is served by other relays, and the call moves to them.
+    Moving {
+        /// The number of the change; it only rises.
+        epoch: u64,
+        /// The new set, by their names in the cluster.
+        relays: Vec<String>,
     },
     /// A member proved its identity.
     MemberJoined {
@@ -184,11 +217,35 @@ impl Event {
     pub(crate) fn from_core(event: core::Event) -> Option<Self> {
         Some(match event {
             core::Event::Path {
-                kind, carrier, why, ..
+                kind,
+                carrier,
+                why,
+                relay,
+                cause,
+                both,
+                standby,
+                ..
             } => Self::Path {
                 kind: kind.name(),
                 carrier,
                 why,
+                relay: relay.map(|relay| relay.to_string()),
+                cause,
+                both,
+                standby: standby.map(|relay| relay.to_string()),
+            },
+            core::Event::PathRefused { relay, reason, text } => Self::PathRefused {
+                relay: relay?.to_string(),
+                reason,
+                text,
+            },
+            core::Event::Disagreement { relay, sender } => Self::Disagreement {
+                relay: relay?.to_string(),
+                sender,
+            },
+            core::Event::Moving { epoch, relays } => Self::Moving {
+                epoch: epoch.0,
+                relays: relays.iter().map(ToString::to_string).collect(),
             },
             core::Event::MemberJoined { sender, fingerprint } => Self::MemberJoined { sender, fingerprint },
             core::Event::MemberLeft { sender, fingerprint } => Self::MemberLeft { sender, fingerprint },
@@ -242,6 +299,8 @@ pub struct Stats {
     pub carrier: Carrier,
     /// Why it does.
     pub carrier_why: Why,
+    /// Every relay that the call is connected to, and what for.
+    pub paths: Vec<PathStats>,
     /// Since the call began.
     pub elapsed: Duration,
     /// Everybody who was heard and is still there, and everybody whose packets could not be opened: of one who was never
@@ -267,10 +326,28 @@ impl Default for Stats {
             tier: Tier::Good,
             carrier: Carrier::Lane,
             carrier_why: Why::Waiting,
+            paths: Vec::new(),
             elapsed: Duration::ZERO,
             remotes: Vec::new(),
         }
     }
+}
+
+/// One relay that a call is connected to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PathStats {
+    /// Its name in its cluster; `None`: it is in none.
+    pub relay: Option<String>,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// How datagrams travel.
+    pub carrier: Carrier,
+    /// Why they do.
+    pub carrier_why: Why,
+    /// What it is for.
+    pub role: Role,
+    /// Round trip; `None` while it is silent.
+    pub rtt: Option<Duration>,
 }
 
 /// How one member is heard.

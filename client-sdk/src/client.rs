@@ -1,4 +1,7 @@
-//! A client: one UDP socket, one identity, one relay.
+//! A client: one UDP socket, one identity, and one relay or a cluster of them.
+
+mod attach;
+mod cluster;
 
 use std::{
     net::SocketAddr,
@@ -21,15 +24,21 @@ use wzp_socket::{
     clock,
     quic::{EndpointSecret, endpoint_config},
 };
+use wzp_wire::RoomName;
 
+use self::{
+    attach::attach,
+    cluster::{Opened, Way},
+};
 use crate::{
-    Trust,
+    Ticket, Trust,
     call::{Call, JoinOptions, Stats},
     chaos,
     codec::Library,
+    control::{Access, Cluster, Kept, lock},
     error::{ConnectError, JoinError},
-    media::{self, ActiveCall, Command, FromRelay, Handle, Link, Owner},
-    session::{self, Credentials, RelayInfo, Session},
+    media::{self, ActiveCall, Command, Handle, Owner},
+    session::{self, Credentials, RelayInfo},
 };
 
 /// How long the relay may take to let us in.
@@ -50,6 +59,10 @@ const CLOSE: Duration = Duration::from_millis(500);
 pub struct Builder {
     identity: Option<Identity>,
     relay: Option<String>,
+    control: Option<String>,
+    access: Access,
+    region: Option<String>,
+    tickets: Vec<Ticket>,
     trust: Option<Trust>,
     secret: Option<String>,
     grant: String,
@@ -70,6 +83,45 @@ impl Builder {
     #[must_use]
     pub fn relay(mut self, relay: impl Into<String>) -> Self {
         self.relay = Some(relay.into());
+        self
+    }
+
+    /// The control plane of a cluster, as `https://host`: it names the relays of each room, and what they show. A
+    /// [`relay`](Self::relay) and what belongs to one is not looked at then.
+    #[must_use]
+    pub fn control(mut self, url: impl Into<String>) -> Self {
+        self.control = Some(url.into());
+        self
+    }
+
+    /// With a control plane: an API key with the scope `join`, or a token of an identity provider that it knows. Default:
+    /// rooms whose policy is open let in whoever proves an identity.
+    #[must_use]
+    pub fn bearer(mut self, key: impl Into<String>) -> Self {
+        self.access = Access::Bearer(key.into());
+        self
+    }
+
+    /// With a control plane: a token that the service behind it judges. Replaces a [`bearer`](Self::bearer).
+    #[must_use]
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.access = Access::Token(token.into());
+        self
+    }
+
+    /// With a control plane: the region that we are in, whose relays are measured first. Default: what the measurement of
+    /// one relay of each region says.
+    #[must_use]
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
+        self
+    }
+
+    /// With a control plane: what let this identity into a room before ([`Client::ticket`]), for as long as it cannot be
+    /// asked. One for each room.
+    #[must_use]
+    pub fn ticket(mut self, ticket: Ticket) -> Self {
+        self.tickets.push(ticket);
         self
     }
 
@@ -115,7 +167,8 @@ impl Builder {
         self
     }
 
-    /// Connects to the relay. Call it inside a tokio runtime. Cancel-safe: dropping it closes what was opened.
+    /// Connects to the relay, or asks the control plane for its relays and measures the best of them. Call it inside a
+    /// tokio runtime. Cancel-safe: dropping it closes what was opened.
     ///
     /// # Errors
     /// [`ConnectError`], within 5 s.
@@ -123,6 +176,10 @@ impl Builder {
         let Self {
             identity,
             relay,
+            control,
+            access,
+            region,
+            tickets,
             trust,
             secret,
             grant,
@@ -130,64 +187,61 @@ impl Builder {
             bind,
             chaos,
         } = self;
-        let relay = relay.ok_or(ConnectError::NoRelay)?;
         let identity =
             identity.unwrap_or_else(|| Identity::from_phrase(&Phrase::generate(&mut UnwrapErr(SysRng))));
-        let trust = trust.unwrap_or_else(|| Trust::KnownRelays(Trust::default_file()));
-        let grant = match secret {
-            Some(secret) => own_grant(&secret, &identity)?,
-            None => grant,
+        let cluster = match control {
+            Some(url) => Some(Cluster::new(&url, access, region, tickets)?),
+            None => None,
         };
-        let endpoint = endpoint_config(&EndpointSecret::random());
-        let socket = Socket::bind_behind(
-            Config {
-                bind,
-                ..Config::default()
-            },
-            endpoint,
-            None,
-            chaos.as_ref().map(chaos::Link::detour),
-        );
-        let socket = Arc::new(socket.map_err(ConnectError::Socket)?);
-        let credentials = Credentials {
-            identity: &identity,
-            grant,
-            trust: &trust,
+        let socket = bind_socket(bind, chaos.as_ref())?;
+        let (media, home) = match cluster {
+            Some(cluster) => {
+                cluster.explore(&socket).await?;
+                let media = media::start(Arc::clone(&socket), None).map_err(ConnectError::Socket)?;
+                (media, Home::Cluster(Arc::new(cluster)))
+            }
+            None => {
+                let relay = relay.ok_or(ConnectError::NoRelay)?;
+                let grant = match secret {
+                    Some(secret) => own_grant(&secret, &identity)?,
+                    None => grant,
+                };
+                let trust = trust.unwrap_or_else(|| Trust::KnownRelays(Trust::default_file()));
+                let credentials = Credentials {
+                    identity: &identity,
+                    grant,
+                    trust: &trust,
+                };
+                let session = session::connect(&socket, &relay, credentials).await?;
+                let connection = session.connection.clone();
+                let (link, info, start) = attach(&socket, session, carrier, None).split();
+                let media = media::start(Arc::clone(&socket), Some(link)).map_err(ConnectError::Socket)?;
+                start(&media);
+                (media, Home::Relay(connection, Box::new(info)))
+            }
         };
-        let Session {
-            connection,
-            info,
-            lane,
-            send,
-            recv,
-            decoder,
-        } = session::connect(&socket, &relay, credentials).await?;
-
-        let outbox = session::spawn_writer(send);
-        let link = Link::new(
-            clock::now(),
-            Arc::clone(&socket),
-            connection.clone(),
-            info.observed,
-            lane,
-            carrier,
-            outbox,
-        );
-        let media = media::start(Arc::clone(&socket), link).map_err(ConnectError::Socket)?;
-        spawn_signal_reader(media.clone(), recv, decoder);
-        spawn_datagram_reader(media.clone(), connection.clone());
         let inner = Inner {
             media,
-            connection,
+            home,
             socket,
             identity,
+            carrier,
             busy: AtomicBool::new(false),
         };
         Ok(Client {
             inner: Arc::new(inner),
-            info,
         })
     }
+}
+
+fn bind_socket(bind: Option<SocketAddr>, chaos: Option<&chaos::Link>) -> Result<Arc<Socket>, ConnectError> {
+    let endpoint = endpoint_config(&EndpointSecret::random());
+    let config = Config {
+        bind,
+        ..Config::default()
+    };
+    let socket = Socket::bind_behind(config, endpoint, None, chaos.map(chaos::Link::detour));
+    socket.map(Arc::new).map_err(ConnectError::Socket)
 }
 
 /// The secret itself makes the grant: whoever knows it may issue one.
@@ -214,37 +268,28 @@ fn own_grant(secret: &str, identity: &Identity) -> Result<String, ConnectError> 
         .map_err(|_| ConnectError::Protocol("our grant can't be issued"))
 }
 
-fn spawn_signal_reader(media: Handle, mut recv: quinn::RecvStream, mut decoder: wzp_wire::signal::Decoder) {
-    tokio::spawn(async move {
-        while let Ok(Some(message)) = session::next_message(&mut recv, &mut decoder).await {
-            media.pass(FromRelay::Signal(Box::new(message))).await;
-        }
-        media.pass(FromRelay::Lost).await;
-    });
-}
-
-fn spawn_datagram_reader(media: Handle, connection: quinn::Connection) {
-    tokio::spawn(async move {
-        while let Ok(datagram) = connection.read_datagram().await {
-            media.offer(datagram);
-        }
-        media.pass(FromRelay::Lost).await;
-    });
-}
-
 /// What a client and its calls share.
 pub(crate) struct Inner {
     pub(crate) media: Handle,
     busy: AtomicBool,
-    connection: quinn::Connection,
+    home: Home,
     socket: Arc<Socket>,
     identity: Identity,
+    carrier: Preference,
+}
+
+/// Where calls go.
+enum Home {
+    Relay(quinn::Connection, Box<RelayInfo>),
+    Cluster(Arc<Cluster>),
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         self.media.tell(Command::Stop);
-        self.connection.close(0_u32.into(), b"");
+        if let Home::Relay(connection, _) = &self.home {
+            connection.close(0_u32.into(), b"");
+        }
     }
 }
 
@@ -258,10 +303,9 @@ impl Drop for Stay {
     }
 }
 
-/// A connection to a relay. It ends with its last handle: this, or a [`Call`].
+/// A connection to a relay, or what is known of a cluster. It ends with its last handle: this, or a [`Call`].
 pub struct Client {
     inner: Arc<Inner>,
-    info: RelayInfo,
 }
 
 impl Client {
@@ -271,15 +315,30 @@ impl Client {
         Builder::default()
     }
 
-    /// What is known of the relay.
-    pub fn relay(&self) -> &RelayInfo {
-        &self.info
+    /// What is known of the relay; `None` in a cluster, where each call has its own ([`Stats::paths`]).
+    pub fn relay(&self) -> Option<&RelayInfo> {
+        match &self.inner.home {
+            Home::Relay(_, info) => Some(info),
+            Home::Cluster(_) => None,
+        }
+    }
+
+    /// In a cluster: what let us into this room, with the relays that serve it as far as we know.
+    pub fn ticket(&self, room: &RoomName) -> Option<Ticket> {
+        match &self.inner.home {
+            Home::Relay(..) => None,
+            Home::Cluster(cluster) => cluster.ticket(room),
+        }
     }
 
     /// Whether the connection to the relay is there. One that has ended does not come back: make another client. A relay
-    /// that was killed is missed only after half a minute ([`Event::RelaySilent`](crate::Event::RelaySilent) is sooner).
+    /// that was killed is missed only after half a minute ([`Event::RelaySilent`](crate::Event::RelaySilent) is sooner). In a
+    /// cluster, where each call makes its own, always.
     pub fn is_connected(&self) -> bool {
-        self.inner.connection.close_reason().is_none()
+        match &self.inner.home {
+            Home::Relay(connection, _) => connection.close_reason().is_none(),
+            Home::Cluster(_) => true,
+        }
     }
 
     /// Who we are.
@@ -290,7 +349,8 @@ impl Client {
     /// Enters a room. One at a time. Cancel-safe: dropping it leaves the room again.
     ///
     /// # Errors
-    /// [`JoinError`], within 5 s; at once when the connection to the relay has ended.
+    /// [`JoinError`], within 5 s; at once when the connection to the relay has ended. In a cluster, asking the control
+    /// plane and connecting to the relays may take 10 s more.
     pub async fn join(&self, options: JoinOptions) -> Result<Call, JoinError> {
         if self.inner.busy.swap(true, Ordering::AcqRel) {
             return Err(JoinError::Busy);
@@ -312,6 +372,7 @@ impl Client {
         let (admission, admitted) = oneshot::channel();
         let stats = Arc::new(Mutex::new(Stats::default()));
         let stay = Stay(Arc::clone(&self.inner));
+        let cluster = self.open(&room).await?;
         let now = clock::now();
         let config = core::Config {
             room,
@@ -319,7 +380,7 @@ impl Client {
             echo,
             pauses,
         };
-        let core = core::Call::new(now, config, &self.inner.identity, Library, &mut UnwrapErr(SysRng))?;
+        let mut core = core::Call::new(now, config, &self.inner.identity, Library, &mut UnwrapErr(SysRng))?;
         let owner = Owner {
             source,
             sink,
@@ -327,10 +388,24 @@ impl Client {
             events: event_sender,
             stats: Arc::clone(&stats),
             admission,
+            ticket: cluster.as_ref().map(|(ticket, _)| Arc::clone(ticket)),
         };
-        self.inner
-            .media
-            .tell(Command::Start(Box::new(ActiveCall::new(now, core, owner))));
+        match cluster {
+            None => {
+                let call = Box::new(ActiveCall::new(now, core, owner));
+                self.inner.media.tell(Command::Start(call));
+            }
+            Some((ticket, opened)) => {
+                {
+                    let ticket = lock(&ticket);
+                    core.set_relays(ticket.epoch, ticket.relays.clone());
+                }
+                let call = Box::new(ActiveCall::new(now, core, owner));
+                let (links, dialer, finish) = Opened::finish(opened);
+                self.inner.media.tell(Command::StartOver(call, links, dialer));
+                finish();
+            }
+        }
         let answer = timeout(JOIN, admitted)
             .await
             .map_err(|_| JoinError::Timeout { after: JOIN })?;
@@ -344,9 +419,36 @@ impl Client {
         })
     }
 
+    /// In a cluster: the way into this room, and the relays that serve it.
+    async fn open(&self, room: &RoomName) -> Result<Option<(Kept, Opened)>, JoinError> {
+        let Inner {
+            media,
+            home: Home::Cluster(cluster),
+            socket,
+            identity,
+            carrier,
+            ..
+        } = &*self.inner
+        else {
+            return Ok(None);
+        };
+        let ticket = cluster.admit(socket, identity, room).await?;
+        let way = Way {
+            socket: Arc::clone(socket),
+            media: media.clone(),
+            identity: identity.clone(),
+            carrier: *carrier,
+            cluster: Arc::clone(cluster),
+        };
+        let opened = way.open(&ticket).await?;
+        Ok(Some((ticket, opened)))
+    }
+
     /// Closes the connection and waits until the relay was told, half a second at most. Calls end with it.
     pub async fn close(self) {
-        self.inner.connection.close(0_u32.into(), b"");
+        if let Home::Relay(connection, _) = &self.inner.home {
+            connection.close(0_u32.into(), b"");
+        }
         let _ = timeout(CLOSE, self.inner.socket.endpoint().wait_idle()).await;
     }
 }

@@ -89,6 +89,69 @@ pub enum ConnectError {
     /// TLS can't be set up.
     #[error("TLS can't be set up")]
     Tls(#[source] Box<dyn Error + Send + Sync>),
+    /// The control plane of the cluster does not help.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+}
+
+/// Why the control plane of a cluster does not help.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// The URL can't be used.
+    #[error("control plane `{url}`: {why}")]
+    Url {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// It does not answer.
+    #[error("control plane {url} can't be reached")]
+    Unreachable {
+        /// What was given.
+        url: String,
+        /// What went wrong.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// It said no, or that it can't.
+    #[error("control plane refused: {text} ({code})")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// Why, for programs; `unknown` when it did not say.
+        code: String,
+        /// Why, for people.
+        text: String,
+    },
+    /// It does not speak as agreed.
+    #[error("control plane broke the protocol: {0}")]
+    Protocol(&'static str),
+    /// There is no certificate that this system trusts.
+    #[error("this system trusts no certificates, so https can't be used; set SSL_CERT_FILE")]
+    NoRoots,
+    /// TLS can't be set up.
+    #[error("TLS can't be set up")]
+    Tls(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl ControlError {
+    /// Who can mend it.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Url { .. } | Self::NoRoots => Fault::Usage,
+            Self::Unreachable { .. } => Fault::Unreachable,
+            Self::Refused { status: 500.., .. } => Fault::Unreachable,
+            Self::Refused { .. } => Fault::Refused,
+            Self::Protocol(_) | Self::Tls(_) => Fault::Failed,
+        }
+    }
+
+    /// Whether it is simply not there, which is no reason not to use what is known.
+    pub(crate) fn is_absence(&self) -> bool {
+        self.fault() == Fault::Unreachable
+    }
 }
 
 fn hint(file: Option<&PathBuf>) -> String {
@@ -108,6 +171,7 @@ impl ConnectError {
             Self::Address { .. } | Self::Unreachable { .. } | Self::Quic { .. } => Fault::Unreachable,
             Self::Certificate { .. } | Self::Refused { .. } => Fault::Refused,
             Self::Protocol(_) | Self::Socket(_) | Self::Tls(_) => Fault::Failed,
+            Self::Control(error) => error.fault(),
         }
     }
 }
@@ -136,6 +200,20 @@ pub enum JoinError {
         /// How long it was waited.
         after: Duration,
     },
+    /// The control plane of the cluster does not help.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// None of the relays that the room was given to can be used.
+    #[error("none of {} relays of the room can be used, {relay} among them", asked)]
+    NoRelay {
+        /// How many were tried.
+        asked: usize,
+        /// The one that says most.
+        relay: String,
+        /// What is wrong with it.
+        #[source]
+        source: Box<ConnectError>,
+    },
     /// The codec libraries failed.
     #[error("codec can't be set up")]
     Codec(#[from] CodecError),
@@ -148,6 +226,8 @@ impl JoinError {
             Self::Refused { .. } => Fault::Refused,
             Self::Busy => Fault::Usage,
             Self::RelayLost | Self::Timeout { .. } => Fault::Unreachable,
+            Self::Control(error) => error.fault(),
+            Self::NoRelay { source, .. } => source.fault(),
             Self::Codec(_) => Fault::Failed,
         }
     }

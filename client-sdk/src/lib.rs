@@ -28,6 +28,8 @@
 //! ```
 //!
 //! A [`Client`] owns the socket and the connection to a relay, a [`Call`] is its stay in one room; dropping either ends it.
+//! In a cluster ([`Builder::control`]) a call is connected to every relay that serves its room: one carries, the others are
+//! there at once when it dies, and when the room moves nobody hears it.
 //! Everything async is cancel-safe unless it says otherwise. Errors say whose fault they are ([`Fault`]).
 //! Tests of an application make the network under its clients as bad as they like ([`chaos`]).
 
@@ -38,6 +40,7 @@ mod call;
 pub mod chaos;
 mod client;
 pub mod codec;
+mod control;
 #[cfg(feature = "device")]
 pub mod device;
 pub mod dsp;
@@ -48,9 +51,10 @@ mod session;
 mod trust;
 pub mod wav;
 
-pub use call::{Call, EndReason, Event, JoinOptions, Processing, RemoteStats, Stats};
+pub use call::{Call, EndReason, Event, JoinOptions, PathStats, Processing, RemoteStats, Stats};
 pub use client::{Builder, Client};
-pub use error::{ConnectError, Fault, JoinError};
+pub use control::Ticket;
+pub use error::{ConnectError, ControlError, Fault, JoinError};
 pub use session::RelayInfo;
 pub use trust::{CertificateHash, NotACertificateHash, Trust, TrustError};
 pub use wzp_identity as identity;
@@ -58,6 +62,7 @@ pub use wzp_sdk_core as core;
 pub use wzp_sdk_core::{
     call::TierChoice,
     carrier::{Carrier, Preference, Why as CarrierWhy},
+    paths::{Cause as PathCause, Role as PathRole},
     voice::{mode::Tier, receiver::LastSecond},
 };
 pub use wzp_wire::{

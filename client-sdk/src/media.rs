@@ -5,6 +5,7 @@
 
 mod active;
 mod link;
+mod links;
 
 use std::{
     sync::{
@@ -17,10 +18,16 @@ use std::{
 use bytes::Bytes;
 use wzp_sdk_core::silence::{Change, GIVE_UP};
 use wzp_socket::{client::Socket, clock};
-use wzp_wire::{Instant, signal::SignalMessage};
+use wzp_wire::{
+    Epoch, Instant, RelayId,
+    signal::{RelaySeat, SignalMessage},
+};
 
 pub(crate) use active::{ActiveCall, Owner};
-pub(crate) use link::Link;
+pub(crate) use link::{Link, LinkId};
+pub(crate) use links::{Dialer, Wanted};
+
+use links::{Fate, Links};
 
 use crate::call::{EndReason, Event};
 
@@ -35,8 +42,10 @@ const BUFFER: usize = 2_048;
 
 /// What the thread is told.
 pub(crate) enum Command {
-    /// Start this call; it asks to join at once.
+    /// Start this call over the relay of this client; it asks to join at once.
     Start(Box<ActiveCall>),
+    /// Start this call over these relays of a cluster, the first of which carries.
+    StartOver(Box<ActiveCall>, Vec<Link>, Dialer),
     /// Send in another tier.
     SetTier(wzp_sdk_core::call::TierChoice),
     /// Leave the room.
@@ -48,11 +57,15 @@ pub(crate) enum Command {
 /// What comes from the relay over QUIC. However much it sends, no more than [`FROM_RELAY`] of it waits here.
 pub(crate) enum FromRelay {
     /// It said something.
-    Signal(Box<SignalMessage>),
+    Signal(LinkId, Box<SignalMessage>),
     /// A QUIC datagram came.
-    Datagram(Bytes),
+    Datagram(LinkId, Bytes),
     /// The connection is gone.
-    Lost,
+    Lost(LinkId),
+    /// There is a connection to a relay of the cluster, or there will be none.
+    Dialled(RelayId, Option<Box<Link>>),
+    /// The control plane says by which relays the room is served, and since when.
+    Served(Epoch, Vec<RelaySeat>),
 }
 
 /// Talks to the media thread from anywhere.
@@ -79,24 +92,24 @@ impl Handle {
     }
 
     /// Hands on a datagram, or drops it while the thread is behind.
-    pub(crate) fn offer(&self, datagram: Bytes) {
-        if self.relay.try_send(FromRelay::Datagram(datagram)).is_ok() {
+    pub(crate) fn offer(&self, link: LinkId, datagram: Bytes) {
+        if self.relay.try_send(FromRelay::Datagram(link, datagram)).is_ok() {
             self.socket.wake();
         }
     }
 }
 
-/// Starts the media thread of a client.
-pub(crate) fn start(socket: Arc<Socket>, link: Link) -> std::io::Result<Handle> {
+/// Starts the media thread of a client, with its only relay if it was given one.
+pub(crate) fn start(socket: Arc<Socket>, link: Option<Link>) -> std::io::Result<Handle> {
     let (commands, inbox) = mpsc::channel();
     let (relay, from_relay) = tokio::sync::mpsc::channel(FROM_RELAY);
     let handle = Handle {
         commands,
         relay,
-        socket,
+        socket: Arc::clone(&socket),
     };
     let mut thread = Thread {
-        link,
+        links: Links::new(socket, link),
         inbox,
         from_relay,
         call: None,
@@ -108,7 +121,7 @@ pub(crate) fn start(socket: Arc<Socket>, link: Link) -> std::io::Result<Handle> 
 }
 
 struct Thread {
-    link: Link,
+    links: Links,
     inbox: Receiver<Command>,
     from_relay: tokio::sync::mpsc::Receiver<FromRelay>,
     call: Option<Box<ActiveCall>>,
@@ -126,11 +139,8 @@ impl Thread {
         let mut next_tick = clock::now() + TICK;
         loop {
             let now = clock::now();
-            self.link.wait(
-                &mut buffer,
-                next_tick.duration_since(now),
-                self.call.as_deref_mut(),
-            );
+            let timeout = next_tick.duration_since(now);
+            self.links.wait(&mut buffer, timeout, self.call.as_deref_mut());
             if let Flow::End = self.obey(clock::now()) {
                 break;
             }
@@ -150,20 +160,24 @@ impl Thread {
     }
 
     fn tick(&mut self, due: Instant, now: Instant) {
-        match self.link.handle_timeout(now) {
-            Some(Change::GaveUp) => {
+        match self.links.handle_timeout(now) {
+            Some(Fate::Changed(Change::GaveUp)) => {
                 if let Some(call) = &mut self.call {
                     // Should the relay only have been out of reach, it learns that the room is left.
-                    call.leave(&mut self.link);
+                    call.leave(&mut self.links);
                 }
                 self.end(EndReason::RelaySilent { after: GIVE_UP });
             }
-            Some(Change::Silent(since)) => self.tell(Event::RelaySilent { since }),
-            Some(Change::Answers(after)) => self.tell(Event::RelayAnswers { after }),
+            Some(Fate::Changed(Change::Silent(since))) => self.tell(Event::RelaySilent { since }),
+            Some(Fate::Changed(Change::Answers(after))) => self.tell(Event::RelayAnswers { after }),
+            Some(Fate::Dead(link)) => self.handle_lost(now, link),
             None => {}
         }
         if let Some(call) = &mut self.call {
-            call.tick(due, now, &mut self.link);
+            call.tick(due, now, &mut self.links);
+            if let Some(reason) = call.is_stranded(now) {
+                self.end(reason);
+            }
         }
     }
 
@@ -175,10 +189,12 @@ impl Thread {
                 Err(TryRecvError::Disconnected) => return Flow::End,
             };
             match command {
-                Command::Start(call) if self.link.is_lost() => call.end(EndReason::RelayLost),
-                Command::Start(mut call) => {
-                    call.start(now, &mut self.link);
-                    self.call = Some(call);
+                Command::Start(call) if self.links.is_lost() => call.end(EndReason::RelayLost),
+                Command::Start(call) => self.start(now, call),
+                Command::StartOver(call, links, dialer) => {
+                    links.into_iter().for_each(|link| self.links.add(link));
+                    self.links.set_dialer(Some(dialer));
+                    self.start(now, call);
                 }
                 Command::SetTier(tier) => {
                     if let Some(call) = &mut self.call {
@@ -186,14 +202,19 @@ impl Thread {
                     }
                 }
                 Command::Leave => {
-                    if let Some(mut call) = self.call.take() {
-                        call.leave(&mut self.link);
-                        call.end(EndReason::Left);
+                    if let Some(call) = &mut self.call {
+                        call.leave(&mut self.links);
                     }
+                    self.end(EndReason::Left);
                 }
                 Command::Stop => return Flow::End,
             }
         }
+    }
+
+    fn start(&mut self, now: Instant, mut call: Box<ActiveCall>) {
+        call.start(now, &mut self.links);
+        self.call = Some(call);
     }
 
     fn listen(&mut self, now: Instant) {
@@ -202,19 +223,47 @@ impl Thread {
                 return;
             };
             match from {
-                FromRelay::Signal(message) => {
-                    let call = self.call.as_deref_mut();
-                    let over = call.and_then(|call| call.handle_signal(now, *message, &mut self.link));
+                FromRelay::Signal(link, message) => {
+                    let path = self.links.find(link).and_then(|link| link.path);
+                    let call = self.call.as_deref_mut().zip(path);
+                    let over = call
+                        .and_then(|(call, path)| call.handle_signal(now, path, *message, &mut self.links));
                     if let Some(reason) = over {
                         self.end(reason);
                     }
                 }
-                FromRelay::Datagram(bytes) => self.link.handle_quic(now, &bytes, self.call.as_deref_mut()),
-                FromRelay::Lost => {
-                    self.link.handle_lost();
-                    self.end(EndReason::RelayLost);
+                FromRelay::Datagram(link, bytes) => {
+                    self.links
+                        .handle_quic(now, link, &bytes, self.call.as_deref_mut());
+                }
+                FromRelay::Lost(link) => self.handle_lost(now, link),
+                FromRelay::Served(epoch, seats) => {
+                    if let Some(call) = &mut self.call {
+                        call.handle_relays(now, epoch, seats, &mut self.links);
+                    }
+                }
+                FromRelay::Dialled(relay, link) => {
+                    if let Some(call) = &mut self.call {
+                        call.handle_dialled(now, &relay, link.map(|link| *link), &mut self.links);
+                    }
                 }
             }
+        }
+    }
+
+    fn handle_lost(&mut self, now: Instant, id: LinkId) {
+        let Some(link) = self.links.find(id) else { return };
+        if link.relay.is_none() {
+            link.handle_lost();
+            self.end(EndReason::RelayLost);
+            return;
+        }
+        let path = link.path;
+        if let Some(mut link) = self.links.remove(id) {
+            link.handle_lost();
+        }
+        if let Some((call, path)) = self.call.as_deref_mut().zip(path) {
+            call.handle_lost(now, path, &mut self.links);
         }
     }
 
@@ -226,6 +275,7 @@ impl Thread {
 
     fn end(&mut self, reason: EndReason) {
         if let Some(call) = self.call.take() {
+            self.links.end_call();
             call.end(reason);
         }
     }

@@ -18,7 +18,9 @@ use wzp_socket::{
     clock,
     quic::lane_secret,
 };
-use wzp_wire::signal::{self, Hello, Kind, LaneAccept, LaneIdBytes, LaneOffer, Role, SignalMessage, Welcome};
+use wzp_wire::signal::{
+    self, Hello, Kind, LaneAccept, LaneIdBytes, LaneOffer, RelaySeat, Role, SignalMessage, Welcome,
+};
 
 use self::dial::Dialled;
 use crate::{CertificateHash, ConnectError, Trust};
@@ -84,8 +86,45 @@ pub(crate) async fn connect(
 ) -> Result<Session, ConnectError> {
     let deadline = Instant::now() + DEADLINE;
     let addresses = dial::resolve(relay, deadline).await?;
+    connect_to(socket, relay, addresses, credentials, deadline).await
+}
+
+/// Connects to this relay of a cluster, which shows one of these certificates.
+pub(crate) async fn connect_to_seat(
+    socket: &Arc<Socket>,
+    seat: &RelaySeat,
+    identity: &Identity,
+    grant: String,
+) -> Result<Session, ConnectError> {
+    let hashes = seat.certificates.iter().copied().map(CertificateHash::from_bytes);
+    let trust = Trust::Exactly(hashes.collect());
+    let credentials = Credentials {
+        identity,
+        grant,
+        trust: &trust,
+    };
+    let addresses = dial::interleave(seat.addresses.clone());
+    let deadline = Instant::now() + DEADLINE;
+    connect_to(socket, seat.relay.as_str(), addresses, credentials, deadline).await
+}
+
+async fn connect_to(
+    socket: &Arc<Socket>,
+    relay: &str,
+    addresses: Vec<SocketAddr>,
+    credentials: Credentials<'_>,
+    deadline: Instant,
+) -> Result<Session, ConnectError> {
     let expected = credentials.trust.expected(relay)?;
-    let dialled = dial::dial(socket, relay, addresses, expected, credentials.trust, deadline).await?;
+    let dialled = dial::dial(
+        socket,
+        relay,
+        addresses,
+        expected.as_deref(),
+        credentials.trust,
+        deadline,
+    )
+    .await?;
     let Dialled {
         connection,
         address,
@@ -265,20 +304,31 @@ pub(crate) async fn next_message(
     }
 }
 
+/// Whether a connection outlives what is said over it.
+pub(crate) enum After {
+    /// It is closed once the relay has everything.
+    Close(Connection),
+    /// Somebody else closes it.
+    Stay,
+}
+
 /// Writes what comes through the returned channel to the relay, until the channel or the stream ends.
-pub(crate) fn spawn_writer(mut send: SendStream) -> mpsc::Sender<SignalMessage> {
+pub(crate) fn spawn_writer(mut send: SendStream, after: After) -> mpsc::Sender<SignalMessage> {
     let (outbox, mut messages) = mpsc::channel::<SignalMessage>(OUTBOX);
     tokio::spawn(async move {
         let mut bytes = Vec::new();
         while let Some(message) = messages.recv().await {
             bytes.clear();
             if signal::encode(&message, &mut bytes).is_ok() && send.write_all(&bytes).await.is_err() {
-                return;
+                break;
             }
         }
         let _ = send.finish();
         // Resolves when the relay has everything, a Leave above all.
         let _ = timeout(LAST_WORDS, send.stopped()).await;
+        if let After::Close(connection) = after {
+            connection.close(0_u32.into(), b"");
+        }
     });
     outbox
 }

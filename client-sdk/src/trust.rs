@@ -17,6 +17,8 @@ use sha2::{Digest as _, Sha256};
 pub enum Trust {
     /// Only the certificate with this hash.
     Pinned(CertificateHash),
+    /// Only certificates with exactly these hashes.
+    Exactly(Vec<CertificateHash>),
     /// The certificate that this file remembers for the relay; a relay that is new is remembered.
     KnownRelays(PathBuf),
 }
@@ -33,17 +35,20 @@ impl Trust {
     }
 
     /// What this relay (as the user wrote it) is expected to show; `None` for a relay met for the first time.
-    pub(crate) fn expected(&self, relay: &str) -> Result<Option<CertificateHash>, TrustError> {
+    pub(crate) fn expected(&self, relay: &str) -> Result<Option<Vec<CertificateHash>>, TrustError> {
         match self {
-            Self::Pinned(hash) => Ok(Some(*hash)),
-            Self::KnownRelays(file) => KnownRelays::read(file).map(|known| known.find(relay)),
+            Self::Pinned(hash) => Ok(Some(vec![*hash])),
+            Self::Exactly(hashes) => Ok(Some(hashes.clone())),
+            Self::KnownRelays(file) => {
+                KnownRelays::read(file).map(|known| known.find(relay).map(|hash| vec![hash]))
+            }
         }
     }
 
     /// Remembers a relay met for the first time.
     pub(crate) fn remember(&self, relay: &str, hash: CertificateHash) -> Result<(), TrustError> {
         match self {
-            Self::Pinned(_) => Ok(()),
+            Self::Pinned(_) | Self::Exactly(_) => Ok(()),
             Self::KnownRelays(file) => KnownRelays::append(file, relay, hash),
         }
     }
@@ -79,6 +84,16 @@ impl CertificateHash {
     /// The hash of this certificate.
     pub fn of(certificate: &[u8]) -> Self {
         Self(Sha256::digest(certificate).into())
+    }
+
+    /// The hash with these bytes.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub fn to_bytes(self) -> [u8; 32] {
+        self.0
     }
 }
 
@@ -125,12 +140,13 @@ impl std::str::FromStr for CertificateHash {
 /// Judges one handshake and keeps what the relay showed.
 #[derive(Debug)]
 pub(crate) struct Verifier {
-    expected: Option<CertificateHash>,
+    /// Any of these; `None`: whatever it is.
+    expected: Option<Vec<CertificateHash>>,
     seen: OnceLock<CertificateHash>,
 }
 
 impl Verifier {
-    pub(crate) fn new(expected: Option<CertificateHash>) -> Arc<Self> {
+    pub(crate) fn new(expected: Option<Vec<CertificateHash>>) -> Arc<Self> {
         Arc::new(Self {
             expected,
             seen: OnceLock::new(),
@@ -143,9 +159,9 @@ impl Verifier {
     }
 
     pub(crate) fn refused(&self) -> Option<(CertificateHash, CertificateHash)> {
-        self.expected
-            .zip(self.seen())
-            .filter(|(expected, seen)| expected != seen)
+        let (expected, seen) = (self.expected.as_ref()?, self.seen()?);
+        let first = expected.first().copied()?;
+        (!expected.contains(&seen)).then_some((first, seen))
     }
 
     /// For the connection whose handshake this judges.
@@ -153,7 +169,9 @@ impl Verifier {
         let this = Arc::clone(self);
         wzp_socket::quic::client_config(move |shown| {
             let seen = *this.seen.get_or_init(|| CertificateHash::of(shown));
-            this.expected.is_none_or(|expected| expected == seen)
+            this.expected
+                .as_ref()
+                .is_none_or(|expected| expected.contains(&seen))
         })
     }
 }
@@ -254,8 +272,8 @@ mod tests {
         assert_eq!(trust.expected("a:1").unwrap(), None);
         trust.remember("a:1", hash(1)).unwrap();
         trust.remember("b:2", hash(2)).unwrap();
-        assert_eq!(trust.expected("a:1").unwrap(), Some(hash(1)));
-        assert_eq!(trust.expected("b:2").unwrap(), Some(hash(2)));
+        assert_eq!(trust.expected("a:1").unwrap(), Some(vec![hash(1)]));
+        assert_eq!(trust.expected("b:2").unwrap(), Some(vec![hash(2)]));
         assert_eq!(trust.expected("c:3").unwrap(), None);
     }
 

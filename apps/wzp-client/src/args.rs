@@ -56,12 +56,36 @@ pub(crate) enum Command {
 /// How to reach a relay, and as whom.
 #[derive(Debug)]
 pub(crate) struct Link {
-    pub(crate) relay: Relay,
-    pub(crate) trust: Trust,
-    pub(crate) admission: Admission,
+    pub(crate) home: Home,
     pub(crate) identity: identity::Choice,
     pub(crate) carrier: Preference,
     pub(crate) tier: TierChoice,
+}
+
+/// Where calls go.
+#[derive(Debug)]
+pub(crate) enum Home {
+    Relay {
+        relay: Relay,
+        trust: Trust,
+        admission: Admission,
+    },
+    Cluster(Cluster),
+}
+
+/// A cluster, whose control plane names the relays.
+pub(crate) struct Cluster {
+    pub(crate) control: String,
+    pub(crate) api_key: Option<String>,
+    pub(crate) region: Option<String>,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster")
+            .field("control", &self.control)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What lets us in.
@@ -153,6 +177,7 @@ impl TryFrom<Cli> for Invocation {
             None => mode(&cli.modes)?,
         };
         applies::refuse_what_does_not(&cli.given, mode)?;
+        applies::refuse_what_a_cluster_does_not_take(&cli.given)?;
         let command = match cli.subcommand.take() {
             Some(Subcommand::Identity(action)) => Command::Identity(identity_action(action, &cli)?),
             None => command(cli)?,
@@ -271,9 +296,26 @@ fn mode(modes: &Modes) -> Result<&'static str, Failure> {
 }
 
 fn link(cli: &Cli) -> Result<Link, Failure> {
+    Ok(Link {
+        home: home(cli)?,
+        identity: identity_choice(cli)?,
+        carrier: cli.relay_options.carrier.into(),
+        tier: cli.call.tier.into(),
+    })
+}
+
+fn home(cli: &Cli) -> Result<Home, Failure> {
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    if let Some(control) = given(&cli.cluster.control) {
+        return Ok(Home::Cluster(Cluster {
+            control,
+            api_key: given(&cli.cluster.api_key),
+            region: given(&cli.cluster.region),
+        }));
+    }
     let Some(relay) = cli.relay.as_deref() else {
         return Err(Failure::usage(
-            "name the relay, as host:port, at the end of the line",
+            "name the relay, as host:port, at the end of the line, or a control plane by --control",
         ));
     };
     let relay = relay
@@ -290,13 +332,10 @@ fn link(cli: &Cli) -> Result<Link, Failure> {
     if let Trust::KnownRelays(_) = trust {
         refuse_misplaced_pin(std::env::var(RELAYS_OWN).ok().as_deref())?;
     }
-    Ok(Link {
+    Ok(Home::Relay {
         relay,
         trust,
         admission: admission(cli)?,
-        identity: identity_choice(cli)?,
-        carrier: cli.relay_options.carrier.into(),
-        tier: cli.call.tier.into(),
     })
 }
 

@@ -92,6 +92,15 @@ pub(crate) enum Event<'a> {
         address: String,
         carrier: &'a str,
         why: &'a str,
+        /// In a cluster: why this relay carries.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cause: Option<&'a str>,
+        /// In a cluster: whether the standby carries as well, for now.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        both: Option<bool>,
+        /// In a cluster: which relay would take over.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        standby: Option<&'a str>,
     },
     /// Somebody came (`"joined": true`) or went (`"left": true`).
     Member {

@@ -11,13 +11,14 @@ use tokio::{
 };
 use wzp_identity::Fingerprint;
 use wzp_sdk::{
-    Call, Client, EndReason, Event as Happened, JoinOptions, Processing, Reason, RoomName, SenderId, Stats,
+    Builder, Call, Client, EndReason, Event as Happened, JoinOptions, PathRole, Processing, Reason, RoomName,
+    SenderId, Stats,
     audio::{Sink, Source},
 };
 
 use self::remotes::Remotes;
 use crate::{
-    args::{Admission, Link},
+    args::{Admission, Home, Link},
     exit::{Exit, Failure},
     identity::Kept,
     report::{Event, Notice, Report, Second, Summary},
@@ -139,13 +140,13 @@ impl Session {
             joined = client.join(options) => joined?,
         };
         let before = call.stats();
-        let relay = client.relay();
+        let (relay, address) = carrying(&client, &before);
         report.event(&Event::Connected {
             room: room.as_str(),
             fingerprint: own.to_string(),
             sender: call.sender().get(),
-            relay: &relay.name,
-            address: relay.address.to_string(),
+            relay: &relay,
+            address,
             carrier: before.carrier.name(),
             members: call.members_at_join(),
         });
@@ -237,19 +238,42 @@ impl Session {
         stats
     }
 
+    fn address_of(&self, relay: &str) -> String {
+        let stats = self.call.stats();
+        let path = stats
+            .paths
+            .iter()
+            .find(|path| path.relay.as_deref() == Some(relay));
+        path.map_or_else(String::new, |path| path.address.to_string())
+    }
+
     fn handle(&self, happened: Option<Happened>, report: &Report) -> Option<End> {
         let Some(happened) = happened else {
             return Some(End::Broken(Failure::failed("the call ended")));
         };
         match happened {
-            Happened::Path { kind, carrier, why } => {
-                let relay = self.client.relay();
+            Happened::Path {
+                kind,
+                carrier,
+                why,
+                relay: of,
+                cause,
+                both,
+                standby,
+            } => {
+                let (relay, address) = match &of {
+                    Some(relay) => (relay.clone(), self.address_of(relay)),
+                    None => carrying(&self.client, &self.call.stats()),
+                };
                 report.event(&Event::Path {
                     kind,
-                    relay: &relay.name,
-                    address: relay.address.to_string(),
+                    relay: &relay,
+                    address,
                     carrier: carrier.name(),
                     why: why.name(),
+                    cause: of.as_ref().map(|_| cause.name()),
+                    both: of.as_ref().map(|_| both),
+                    standby: standby.as_deref(),
                 });
             }
             Happened::MemberJoined { fingerprint, sender } => {
@@ -276,9 +300,12 @@ impl Session {
                 });
             }
             Happened::SourceEnded => return Some(End::SourceEnded),
-            Happened::Ended { reason } => return Some(ended(&self.client.relay().name, reason)),
+            Happened::Ended { reason } => {
+                return Some(ended(self.client.relay().map(|relay| &*relay.name), reason));
+            }
             other => {
-                if let Some(notice) = Notice::of(other, &self.client.relay().name) {
+                let relay = self.client.relay().map_or("", |relay| &relay.name);
+                if let Some(notice) = Notice::of(other, relay) {
                     report.notice(notice);
                 }
             }
@@ -287,7 +314,18 @@ impl Session {
     }
 }
 
-fn ended(relay: &str, reason: EndReason) -> End {
+/// The relay that carries and its address: as it was named on the command line, or by its name in the cluster.
+fn carrying(client: &Client, stats: &Stats) -> (String, String) {
+    if let Some(relay) = client.relay() {
+        return (relay.name.clone(), relay.address.to_string());
+    }
+    let carries = stats.paths.iter().find(|path| path.role == PathRole::Carries);
+    carries.map_or_else(Default::default, |path| {
+        (path.relay.clone().unwrap_or_default(), path.address.to_string())
+    })
+}
+
+fn ended(relay: Option<&str>, reason: EndReason) -> End {
     let (exit, text) = match reason {
         EndReason::Left => return End::Stopped,
         EndReason::Refused {
@@ -299,13 +337,18 @@ fn ended(relay: &str, reason: EndReason) -> End {
             Exit::Failed,
             "the relay went away in the middle of the call".into(),
         ),
-        EndReason::RelaySilent { after } => (
-            Exit::Failed,
-            format!(
-                "relay {relay} has not answered for {} s: it was killed, or the network is gone",
-                after.as_secs()
-            ),
-        ),
+        EndReason::RelaySilent { after } => {
+            let secs = after.as_secs();
+            let text = match relay {
+                Some(relay) => {
+                    format!(
+                        "relay {relay} has not answered for {secs} s: it was killed, or the network is gone"
+                    )
+                }
+                None => format!("no relay of the room has answered for {secs} s: the network is gone"),
+            };
+            (Exit::Failed, text)
+        }
         _ => (Exit::Failed, "the call ended".into()),
     };
     End::Broken(Failure { exit, text })
@@ -319,28 +362,47 @@ async fn connect(link: Link, report: &Report) -> Result<(Client, Fingerprint), F
         report.notice(Notice::Identity);
     }
     let own = identity.fingerprint();
-    let relay = link.relay.as_str();
-    let builder = Client::builder()
-        .identity(identity)
-        .relay(relay)
-        .trust(link.trust)
-        .carrier(link.carrier);
-    let builder = match &link.admission {
-        Admission::Open => builder,
-        Admission::Secret(secret) => builder.secret(secret),
-        Admission::Grant(grant) => builder.grant(grant.clone()),
-    };
-    report.progress(&format!("connecting to {relay}"));
+    let builder = Client::builder().identity(identity).carrier(link.carrier);
+    let (name, builder) = at_home(builder, link.home);
+    report.progress(&format!("connecting to {name}"));
     let client = timeout(CONNECT, builder.connect()).await.map_err(|_| Failure {
         exit: Exit::Unreachable,
-        text: format!("relay {relay} does not answer, tried for 5 s: is it running, and does UDP get there?"),
+        text: format!("{name} does not answer, tried for 5 s: is it running, and does UDP get there?"),
     })??;
-    let known = client.relay();
-    if known.first_visit {
+    if let Some(known) = client.relay().filter(|relay| relay.first_visit) {
         report.notice(Notice::FirstVisit {
-            relay: relay.to_owned(),
+            relay: known.name.clone(),
             certificate: known.certificate.to_string(),
         });
     }
     Ok((client, own))
+}
+
+/// What to call it, and how to get there.
+fn at_home(builder: Builder, home: Home) -> (String, Builder) {
+    match home {
+        Home::Relay {
+            relay,
+            trust,
+            admission,
+        } => {
+            let builder = builder.relay(relay.as_str()).trust(trust);
+            let builder = match admission {
+                Admission::Open => builder,
+                Admission::Secret(secret) => builder.secret(secret),
+                Admission::Grant(grant) => builder.grant(grant),
+            };
+            (format!("relay {relay}"), builder)
+        }
+        Home::Cluster(cluster) => {
+            let mut builder = builder.control(&cluster.control);
+            if let Some(key) = cluster.api_key {
+                builder = builder.bearer(key);
+            }
+            if let Some(region) = cluster.region {
+                builder = builder.region(region);
+            }
+            (format!("control plane {}", cluster.control), builder)
+        }
+    }
 }

@@ -9,20 +9,21 @@ mod mix;
 mod rejoin;
 mod remote;
 mod report;
+mod roster;
 mod route;
+mod seats;
 mod signal;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
 use rand_core::CryptoRng;
 use wzp_identity::{Identity, PublicIdentity};
-use wzp_wire::{Datagram, Instant, RoomName, SenderId, signal::SignalMessage};
+use wzp_wire::{Datagram, Epoch, Instant, RoomName, SenderId, signal::SignalMessage};
 
 use crate::{
-    carrier::{Carrier, Why},
     e2ee::{Group, OpenError},
     paths::{self, PathId, Sending},
     voice::{
@@ -39,6 +40,10 @@ use rejoin::Rejoin;
 use remote::Remote;
 pub use remote::RemoteStats;
 use report::Reporter;
+use roster::Roster;
+pub use route::PathState;
+use route::{Route, Told};
+use seats::Seats;
 pub use signal::readable;
 
 /// The largest media datagram that a call makes, in bytes.
@@ -86,6 +91,8 @@ pub struct Counts {
     pub unopened: u64,
     /// Packets that came twice, or after the replay window.
     pub duplicates: u64,
+    /// Messages of members that came over two paths, or were overtaken by later ones over the other.
+    pub duplicate_messages: u64,
     /// Datagrams that are none, and packets in trunks that can't be any.
     pub malformed: u64,
     /// Messages of the relay that make no sense in a call.
@@ -106,16 +113,22 @@ pub struct Call<C: Codecs + Clone> {
     rejoin: Rejoin,
     paths: paths::Set,
     /// What the owner knows of the path in use.
-    told_path: Option<(PathId, Carrier, Why)>,
+    told_path: Option<Told>,
+    routes: Vec<Route>,
+    seats: Seats,
+    /// The highest that anybody told us.
+    epoch: Epoch,
+    wants_in: bool,
+    hangups: VecDeque<PathId>,
     group: Group,
     codecs: C,
     sender: Sender<C>,
     quality: Controller,
-    members: BTreeSet<SenderId>,
+    roster: Roster,
     verified: BTreeMap<SenderId, PublicIdentity>,
     remotes: Vec<Remote<C>>,
     reporter: Reporter,
-    signals: VecDeque<SignalMessage>,
+    signals: VecDeque<(PathId, SignalMessage)>,
     events: VecDeque<Event>,
     held: Vec<u8>,
     payload: [u8; MAX_DATAGRAM],
@@ -155,10 +168,15 @@ impl<C: Codecs + Clone> Call<C> {
             rejoin: Rejoin::default(),
             paths: paths::Set::default(),
             told_path: None,
+            routes: Vec::new(),
+            seats: Seats::default(),
+            epoch: Epoch::NONE,
+            wants_in: false,
+            hangups: VecDeque::new(),
             codecs,
             sender,
             quality,
-            members: BTreeSet::new(),
+            roster: Roster::default(),
             verified: BTreeMap::new(),
             remotes: Vec::new(),
             reporter: Reporter::new(now),
@@ -183,7 +201,7 @@ impl<C: Codecs + Clone> Call<C> {
         }
         self.open_datagram(now, datagram);
         if self.counts.received > before {
-            self.paths.handle_heard(now, path);
+            self.paths.handle_media(now, path);
         }
     }
 
@@ -217,6 +235,7 @@ impl<C: Codecs + Clone> Call<C> {
         let change = self.quality.handle_timeout(now);
         self.change_tier(change);
         self.rejoin_if_due(now, rng);
+        self.path_timers(now, rng);
         self.after_group(now);
     }
 
@@ -226,6 +245,8 @@ impl<C: Codecs + Clone> Call<C> {
             self.group.poll_timeout(),
             self.quality.poll_timeout(),
             self.rejoin.poll_timeout(),
+            self.seats.poll_timeout(),
+            self.roster.poll_timeout(),
         ];
         timers.into_iter().flatten().min()
     }
@@ -246,16 +267,17 @@ impl<C: Codecs + Clone> Call<C> {
         self.change_tier(change);
     }
 
-    /// Writes the next media datagram into `out` and returns the path that it takes and its length. `None` until we
+    /// Writes the next media datagram into `out` and returns the path or paths that it takes and its length. `None` until we
     /// are in the room.
-    pub fn poll_packet(&mut self, now: Instant, out: &mut [u8; MAX_DATAGRAM]) -> Option<(PathId, usize)> {
+    pub fn poll_packet(&mut self, now: Instant, out: &mut [u8; MAX_DATAGRAM]) -> Option<(Sending, usize)> {
         let me = self.me?;
         loop {
             let (mut header, len) = self.sender.poll_packet(&mut self.payload)?;
-            let Sending::On(path) = self.paths.sending() else {
+            let sending = self.paths.sending();
+            if sending == Sending::Nowhere {
                 self.counts.unsent += 1;
                 continue;
-            };
+            }
             let (front, packet) = out.split_at_mut(Datagram::MEDIA_HEADER);
             let Some(payload) = self.payload.get(..len) else {
                 continue;
@@ -269,15 +291,16 @@ impl<C: Codecs + Clone> Call<C> {
                     self.counts.sent_bytes += len as u64;
                     // Sealing may have handed out the key it used.
                     self.after_group(now);
-                    return Some((path, len));
+                    self.paths.handle_sent(now);
+                    return Some((sending, len));
                 }
                 _ => self.counts.unsealed += 1,
             }
         }
     }
 
-    /// The next message for the relay.
-    pub fn poll_signal(&mut self) -> Option<SignalMessage> {
+    /// The next message for the relay at the end of this path.
+    pub fn poll_signal(&mut self) -> Option<(PathId, SignalMessage)> {
         self.signals.pop_front()
     }
 
@@ -358,7 +381,7 @@ impl<C: Codecs + Clone> Call<C> {
         // Nobody but confirmed members has a say in what we send.
         let counts = self.me != Some(from) && self.verified.contains_key(&from);
         if let Some(report) = report.filter(|report| counts && Some(report.about) == self.me) {
-            self.quality.set_listeners(self.members.len());
+            self.quality.set_listeners(self.roster.len());
             let change = self.quality.handle_report(now, from, &report);
             self.change_tier(change);
         }

@@ -52,8 +52,8 @@ impl Room {
             };
             let identity = Identity::from_phrase(&Phrase::from_seed(&[seat as u8 + 1; 32]));
             let mut call = Call::new(now, config, &identity, Tones, &mut rng).unwrap();
-            let path = call.add_path(PathKind::Relay, Carrier::Lane, Why::Answered);
-            call.join();
+            let path = call.add_path(now, PathKind::Relay, Carrier::Lane, Why::Answered);
+            call.join(now);
             let join = None;
             Seat { call, path, join }
         });
@@ -80,6 +80,7 @@ impl Room {
             let strength = if talks { 1.0 } else { 0.0 };
             let pcm: [f32; PULL] = std::array::from_fn(|i| strength * Tones::sample(i as u32));
             seat.call.handle_rtt(now, Duration::from_millis(40));
+            seat.call.handle_tick(now);
             seat.call.handle_capture(now, &pcm, strength);
             if seat.call.poll_timeout().is_some_and(|at| at <= now) {
                 seat.call.handle_timeout(now, &mut self.rng);
@@ -106,7 +107,7 @@ impl Room {
 
     fn carry_signals(&mut self) {
         for from in 0..MEMBERS {
-            while let Some(SignalMessage { kind: Some(kind) }) = self.seats[from].call.poll_signal() {
+            while let Some((_, SignalMessage { kind: Some(kind) })) = self.seats[from].call.poll_signal() {
                 match kind {
                     Kind::Join(join) => self.admit(from, Join::try_from(join).unwrap()),
                     Kind::PeerMessage(peer) => {
@@ -114,7 +115,8 @@ impl Room {
                         let sender = id(from);
                         let peer = Kind::PeerMessage(PeerMessage { sender, payload }.into());
                         let to = usize::from(to.get()) - 1;
-                        self.seats[to].call.handle_signal(self.now, message(peer));
+                        let to = &mut self.seats[to];
+                        to.call.handle_signal(self.now, to.path, message(peer));
                     }
                     _ => {}
                 }
@@ -141,11 +143,12 @@ impl Room {
         for seat in self.seats.iter_mut().filter(|seat| seat.join.is_some()) {
             let member = Some(newcomer.clone().into());
             let kind = Kind::MemberJoined(proto::MemberJoined { member });
-            seat.call.handle_signal(now, message(kind));
+            seat.call.handle_signal(now, seat.path, message(kind));
         }
         self.seats[from].join = Some(join);
         let kind = Kind::Joined(joined.into());
-        self.seats[from].call.handle_signal(now, message(kind));
+        let seat = &mut self.seats[from];
+        seat.call.handle_signal(now, seat.path, message(kind));
     }
 }
 

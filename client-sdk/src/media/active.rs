@@ -1,24 +1,29 @@
 //! A running call on the media thread: its core, its sound, and what its owner is told.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use getrandom::{SysRng, rand_core::UnwrapErr};
 use tokio::sync::{mpsc, oneshot};
 use wzp_sdk_core::{
     call::{self as core, TierChoice},
-    paths::{self, PathId},
+    paths::{self, PathId, Sending},
+    silence::GIVE_UP,
     voice::receiver::PULL,
 };
 use wzp_wire::{
-    Instant, SenderId,
-    signal::{Kind, SignalMessage},
+    Epoch, Instant, RelayId, SenderId,
+    signal::{Kind, RelaySeat, SignalMessage},
 };
 
-use super::Link;
+use super::{Link, links::Links};
 use crate::{
     audio::{FRAME, Read, Sink, Source},
-    call::{EndReason, Event, Processing, RemoteStats, Stats},
+    call::{EndReason, Event, PathStats, Processing, RemoteStats, Stats},
     codec::Library,
+    control::{Kept, lock},
     dsp::{Denoiser, EchoCanceller, EchoOptions},
     error::JoinError,
 };
@@ -39,8 +44,9 @@ pub(crate) struct ActiveCall {
     news: News,
     stats: Arc<Mutex<Stats>>,
     admission: Option<Admission>,
-    /// The way to the relay, as long as there is one.
-    path: Option<PathId>,
+    ticket: Option<Kept>,
+    /// The call is over several relays of a cluster, and when one of them last had us in the room.
+    cluster: Option<Instant>,
     began: Instant,
     wire_before: (u64, u64),
     ticks: u32,
@@ -55,6 +61,8 @@ pub(crate) struct Owner {
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) stats: Arc<Mutex<Stats>>,
     pub(crate) admission: Admission,
+    /// In a cluster: to be kept up to date while the room moves.
+    pub(crate) ticket: Option<Kept>,
 }
 
 impl ActiveCall {
@@ -67,7 +75,8 @@ impl ActiveCall {
             news: News(owner.events),
             stats: owner.stats,
             admission: Some(owner.admission),
-            path: None,
+            ticket: owner.ticket,
+            cluster: None,
             began: now,
             wire_before: (0, 0),
             ticks: 0,
@@ -75,37 +84,107 @@ impl ActiveCall {
         }
     }
 
-    pub(super) fn start(&mut self, now: Instant, link: &mut Link) {
+    pub(super) fn start(&mut self, now: Instant, links: &mut Links) {
         self.began = now;
-        self.wire_before = link.wire_bytes();
-        let (carrier, why) = link.carrier();
-        self.path = Some(self.core.add_path(paths::Kind::Relay, carrier, why));
-        self.core.join();
-        self.flush(now, link);
+        self.wire_before = links.wire_bytes();
+        for link in links.iter_mut() {
+            let (carrier, why) = link.carrier();
+            link.path = Some(match &link.relay {
+                None => self.core.add_path(now, paths::Kind::Relay, carrier, why),
+                Some(relay) => {
+                    self.cluster = Some(now);
+                    self.core.add_relay(now, relay, carrier, why)
+                }
+            });
+        }
+        self.core.join(now);
+        self.flush(now, links);
+    }
+
+    /// There is another relay to use, or there will be none.
+    pub(super) fn handle_dialled(
+        &mut self,
+        now: Instant,
+        relay: &RelayId,
+        link: Option<Link>,
+        links: &mut Links,
+    ) {
+        let is_new = links.relays().all(|(known, _)| known != relay);
+        match link.filter(|_| is_new) {
+            Some(mut link) => {
+                let (carrier, why) = link.carrier();
+                link.path = Some(self.core.add_relay(now, relay, carrier, why));
+                links.add(link);
+            }
+            None if is_new => self.core.handle_unreachable(now, relay),
+            None => {}
+        }
+        self.flush(now, links);
+    }
+
+    /// The control plane says where the room is.
+    pub(super) fn handle_relays(
+        &mut self,
+        now: Instant,
+        epoch: Epoch,
+        seats: Vec<RelaySeat>,
+        links: &mut Links,
+    ) {
+        self.core.handle_relays(now, epoch, seats);
+        self.flush(now, links);
+    }
+
+    /// The connection under a path is gone, and there may be others.
+    pub(super) fn handle_lost(&mut self, now: Instant, path: PathId, links: &mut Links) {
+        self.core.remove_path(now, path);
+        self.flush(now, links);
+    }
+
+    pub(super) fn ping_due(&self, now: Instant, path: PathId) -> bool {
+        self.core.ping_due(now, path)
+    }
+
+    pub(super) fn handle_ping(&mut self, now: Instant, path: PathId) {
+        self.core.handle_ping(now, path);
+    }
+
+    pub(super) fn handle_pong(&mut self, now: Instant, path: PathId, rtt: Duration) {
+        self.core.handle_pong(now, path, rtt);
+    }
+
+    /// Whether no relay of the cluster has had us for so long that nobody waits any more.
+    pub(super) fn is_stranded(&mut self, now: Instant) -> Option<EndReason> {
+        let since = self.cluster?;
+        if self.core.is_inside() {
+            self.cluster = Some(now);
+        }
+        (now >= since + GIVE_UP && !self.core.is_inside())
+            .then_some(EndReason::RelaySilent { after: GIVE_UP })
     }
 
     pub(super) fn set_tier(&mut self, now: Instant, tier: TierChoice) {
         self.core.set_tier(now, tier);
     }
 
-    pub(super) fn leave(&mut self, link: &mut Link) {
+    pub(super) fn leave(&mut self, links: &mut Links) {
         self.core.leave();
-        while let Some(message) = self.core.poll_signal() {
-            link.signal(message);
+        while let Some((path, message)) = self.core.poll_signal() {
+            links.signal(path, message);
         }
-        self.publish(link);
+        self.publish(links);
     }
 
     /// Takes a message of the relay, and says so when it ends the call.
     pub(super) fn handle_signal(
         &mut self,
         now: Instant,
+        path: PathId,
         message: SignalMessage,
-        link: &mut Link,
+        links: &mut Links,
     ) -> Option<EndReason> {
         let is_last = matches!(message.kind, Some(Kind::Goodbye(_)));
-        self.core.handle_signal(now, message);
-        let refused = self.flush(now, link);
+        self.core.handle_signal(now, path, message);
+        let refused = self.flush(now, links);
         let (reason, text) = refused?;
         if let Some(admission) = self.admission.take() {
             let _ = admission.send(Err(JoinError::Refused {
@@ -119,20 +198,32 @@ impl ActiveCall {
         (is_last || outside).then_some(EndReason::Refused { reason, text })
     }
 
-    pub(super) fn handle_datagram(&mut self, at: Instant, datagram: &mut [u8], link: &mut Link) {
-        let Some(path) = self.path else { return };
+    pub(super) fn handle_datagram(
+        &mut self,
+        at: Instant,
+        path: PathId,
+        datagram: &mut [u8],
+        links: &mut Links,
+    ) {
         self.core.handle_datagram(at, path, datagram);
-        self.flush(at, link);
+        self.flush(at, links);
     }
 
     /// 10 ms of sound in both directions.
-    pub(super) fn tick(&mut self, due: Instant, now: Instant, link: &mut Link) {
-        if let Some(rtt) = link.rtt() {
+    pub(super) fn tick(&mut self, due: Instant, now: Instant, links: &mut Links) {
+        if let Some(rtt) = links.rtt(self.core.carrying()) {
             self.core.handle_rtt(now, rtt);
         }
-        if let Some(path) = self.path {
-            let (carrier, why) = link.carrier();
-            self.core.set_carrier(path, carrier, why);
+        for link in links.iter_mut() {
+            if let Some(path) = link.path {
+                let (carrier, why) = link.carrier();
+                self.core.set_carrier(path, carrier, why);
+            }
+        }
+        self.core.handle_tick(now);
+        links.ping_paths(now, self);
+        while let Some(seat) = self.core.poll_dial(now) {
+            links.dial(seat, !self.core.is_inside());
         }
         if self.core.poll_timeout().is_some_and(|timeout| timeout <= now) {
             self.core.handle_timeout(now, &mut UnwrapErr(SysRng));
@@ -145,8 +236,8 @@ impl ActiveCall {
         if self.core.sender_id().is_some() {
             self.capture(now);
         }
-        self.flush(now, link);
-        self.look_at(link);
+        self.flush(now, links);
+        self.look_at(links);
     }
 
     pub(crate) fn end(self: Box<Self>, reason: EndReason) {
@@ -185,14 +276,25 @@ impl ActiveCall {
     }
 
     /// Moves everything that the core has to say; returns the relay's refusal, if there was one.
-    fn flush(&mut self, now: Instant, link: &mut Link) -> Option<(wzp_wire::signal::Reason, String)> {
+    fn flush(&mut self, now: Instant, links: &mut Links) -> Option<(wzp_wire::signal::Reason, String)> {
         let mut out = [0; core::MAX_DATAGRAM];
-        // There is one path, so every packet takes it.
-        while let Some((_, len)) = self.core.poll_packet(now, &mut out) {
-            link.send(now, out.get(..len).unwrap_or_default());
+        while let Some((sending, len)) = self.core.poll_packet(now, &mut out) {
+            let packet = out.get(..len).unwrap_or_default();
+            match sending {
+                Sending::Nowhere => {}
+                Sending::On(path) => links.send(now, path, packet),
+                Sending::Both(path, other) => {
+                    links.send(now, path, packet);
+                    links.send(now, other, packet);
+                }
+            }
         }
-        while let Some(message) = self.core.poll_signal() {
-            link.signal(message);
+        while let Some((path, message)) = self.core.poll_signal() {
+            links.signal(path, message);
+        }
+        while let Some(path) = self.core.poll_hangup() {
+            links.hang_up(path);
+            self.core.remove_path(now, path);
         }
         let mut refused = None;
         while let Some(event) = self.core.poll_event() {
@@ -200,13 +302,17 @@ impl ActiveCall {
                 core::Event::Joined { sender, members } => match self.admission.take() {
                     Some(admission) => {
                         // Whoever is told that it is in the room may look at the figures at once.
-                        self.publish(link);
+                        self.publish(links);
                         let _ = admission.send(Ok((sender, members)));
                     }
                     None => self.tell(Event::Rejoined { sender, members }),
                 },
                 core::Event::Refused { reason, text } => refused = Some((reason, text)),
                 other => {
+                    if let (core::Event::Moving { epoch, .. }, Some(ticket)) = (&other, &self.ticket) {
+                        let mut ticket = lock(ticket);
+                        (ticket.epoch, ticket.relays) = (*epoch, self.core.relays());
+                    }
                     if let Some(event) = Event::from_core(other) {
                         self.tell(event);
                     }
@@ -216,16 +322,29 @@ impl ActiveCall {
         refused
     }
 
-    fn look_at(&mut self, link: &Link) {
+    fn look_at(&mut self, links: &Links) {
         self.ticks += 1;
         if self.ticks.is_multiple_of(STATS_EVERY) {
-            self.publish(link);
+            self.publish(links);
         }
     }
 
-    fn publish(&mut self, link: &Link) {
-        let (up, down) = link.wire_bytes();
-        let (carrier, why) = link.carrier();
+    fn publish(&mut self, links: &Links) {
+        let (up, down) = links.wire_bytes();
+        let carrying = self.core.carrying();
+        let (carrier, why) = links.carrier(carrying);
+        let paths = self.core.paths().filter_map(|state| {
+            let link = links.of(state.path.id)?;
+            Some(PathStats {
+                relay: state.relay.map(|relay| relay.to_string()),
+                address: link.address(),
+                carrier: state.path.carrier,
+                carrier_why: state.path.why,
+                role: state.role,
+                rtt: state.rtt.or_else(|| link.rtt()),
+            })
+        });
+        let paths = paths.collect();
         let elapsed = wzp_socket::clock::now().duration_since(self.began);
         let kbps = |bytes: u64| bytes as f64 * 8.0 / 1_000.0 / elapsed.as_secs_f64().max(0.001);
         let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
@@ -246,11 +365,12 @@ impl ActiveCall {
             duplicates: counts.duplicates,
             wire_kbps_up: kbps(up.saturating_sub(self.wire_before.0)),
             wire_kbps_down: kbps(down.saturating_sub(self.wire_before.1)),
-            rtt: link.rtt(),
+            rtt: links.rtt(carrying),
             level_dbov: self.level_dbov,
             tier: stats.tier,
             carrier,
             carrier_why: why,
+            paths,
             elapsed,
             remotes: std::mem::take(&mut stats.remotes),
         };

@@ -1,6 +1,14 @@
 //! The way to the relay: its lane and its QUIC datagrams, PINGs, and which of the two carries.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use quinn::Connection;
@@ -8,23 +16,24 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use wzp_sdk_core::{
     carrier::{Carrier, Chooser, Preference, Why},
     observed::Observed,
+    paths::PathId,
     silence::{Change, Watch},
 };
-use wzp_socket::{client::Socket, clock};
+use wzp_socket::{
+    client::{Incoming, LaneKey, Socket},
+    clock,
+};
 use wzp_wire::{
-    Datagram, Instant, Ping, Pong,
+    Datagram, Instant, Ping, Pong, RelayId,
     datagram::PING_LEN,
     signal::{self, Kind, SignalMessage, proto},
 };
 
-use super::ActiveCall;
 use crate::session::Lane;
 
 /// IPv4 and UDP headers; IPv6 has 20 bytes more.
 const IPV4_UDP: u64 = 28;
 const IPV6_MORE: u64 = 20;
-/// Lane datagrams taken in a row.
-const MOST_A_TURN: usize = 256;
 /// Messages that wait for a slow relay at most: the keys of a large room, several times over.
 const BACKLOG: usize = 8_192;
 /// Media that came or went within this time is a call under way.
@@ -32,7 +41,26 @@ const MEDIA: Duration = Duration::from_secs(2);
 /// How often QUIC is asked whether it heard something.
 const LOOK_AT_QUIC: Duration = Duration::from_millis(100);
 
+/// Names a link for as long as the process lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LinkId(u64);
+
+/// What came over a link.
+pub(super) enum Got {
+    /// Nothing that a call has to do with.
+    Nothing,
+    /// The answer to a PING that left so long ago.
+    Pong(Duration),
+    /// Media.
+    Media,
+}
+
 pub(crate) struct Link {
+    pub(crate) id: LinkId,
+    /// Its name in its cluster, if it is there for a call in one.
+    pub(crate) relay: Option<RelayId>,
+    /// The path of the call that it is, while there is a call.
+    pub(super) path: Option<PathId>,
     socket: Arc<Socket>,
     connection: Connection,
     lane: Option<Lane>,
@@ -62,8 +90,12 @@ impl Link {
         preference: Preference,
         outbox: mpsc::Sender<SignalMessage>,
     ) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let v4 = wzp_socket::address::canonical(connection.remote_address()).is_ipv4();
         let mut link = Self {
+            id: LinkId(NEXT.fetch_add(1, Ordering::Relaxed)),
+            relay: None,
+            path: None,
             socket,
             connection,
             chooser: Chooser::new(now, preference, lane.is_some()),
@@ -84,95 +116,84 @@ impl Link {
         link
     }
 
-    /// Waits for lane datagrams, no longer than this, and hands on whatever came.
-    pub(super) fn wait(&mut self, buffer: &mut [u8], timeout: Duration, mut call: Option<&mut ActiveCall>) {
-        let mut next = self.socket.recv_blocking(buffer, timeout);
-        let mut taken = 0;
-        while let Some(incoming) = next {
-            let packet = incoming.packet_len as u64;
-            let ours = self
-                .lane
-                .as_ref()
-                .is_some_and(|lane| lane.receiving.key() == incoming.lane);
-            if let Some(datagram) = buffer.get_mut(..incoming.len).filter(|_| ours) {
-                self.lane_down += packet + self.ip_udp;
-                self.handle_lane(
-                    incoming.at,
-                    incoming.counter,
-                    incoming.from,
-                    datagram,
-                    call.as_deref_mut(),
-                );
-            }
-            taken += 1;
-            // Sound and commands have their turn, however much comes.
-            next = if taken < MOST_A_TURN {
-                self.socket.try_recv(buffer)
-            } else {
-                None
-            };
-        }
+    pub(super) fn has_lane(&self, key: LaneKey) -> bool {
+        self.lane.as_ref().is_some_and(|lane| lane.receiving.key() == key)
     }
 
-    fn handle_lane(
-        &mut self,
-        at: Instant,
-        counter: u64,
-        from: wzp_socket::Address,
-        datagram: &mut [u8],
-        call: Option<&mut ActiveCall>,
-    ) {
-        let Some(lane) = &self.lane else { return };
+    /// A datagram came over the lane.
+    pub(super) fn handle_lane(&mut self, incoming: &Incoming, datagram: &[u8]) -> Got {
+        let Some(lane) = &self.lane else {
+            return Got::Nothing;
+        };
+        let (at, counter) = (incoming.at, incoming.counter);
+        self.lane_down += incoming.packet_len as u64 + self.ip_udp;
         lane.alive.handle_opened(at);
         self.watch.handle_heard(at);
         match Datagram::decode(datagram) {
             Ok(Datagram::Ping(ping)) => {
                 let hold = clock::now().duration_since(at).as_micros();
                 let hold = u32::try_from(hold).unwrap_or(u32::MAX);
-                let pong = Pong::answer(&ping, hold, counter, from.remote());
+                let pong = Pong::answer(&ping, hold, counter, incoming.from.remote());
                 let mut out = [0; PING_LEN];
                 let Ok(len) = Datagram::Pong(pong).encode(&mut out) else {
-                    return;
+                    return Got::Nothing;
                 };
                 let pong = out.get(..len).unwrap_or_default();
                 let sent = self.socket.send_pong(&lane.sealer, &lane.to, counter, pong);
                 if sent.is_ok() {
                     self.lane_up += (len + lane.sealer.overhead()) as u64 + self.ip_udp;
                 }
+                Got::Nothing
             }
             Ok(Datagram::Pong(pong)) => {
                 let hold = Duration::from_micros(pong.hold_us.into());
-                if let Some(answer) = lane.alive.handle_pong(at, pong.nonce, hold) {
-                    lane.sealer.confirm(answer.counter);
-                    self.chooser.handle_pong();
-                    if self.observed.handle_pong(at, pong.observed) {
-                        self.signal(signal::message(Kind::Keepalive(proto::Keepalive {})));
-                    }
+                let Some(answer) = lane.alive.handle_pong(at, pong.nonce, hold) else {
+                    return Got::Nothing;
+                };
+                lane.sealer.confirm(answer.counter);
+                self.chooser.handle_pong();
+                if self.observed.handle_pong(at, pong.observed) {
+                    self.signal(signal::message(Kind::Keepalive(proto::Keepalive {})));
                 }
+                Got::Pong(answer.rtt)
             }
             Ok(Datagram::Media { .. } | Datagram::Trunk(_)) => {
                 self.media_at = Some(at);
-                if let Some(call) = call {
-                    call.handle_datagram(at, datagram, self);
-                }
+                Got::Media
             }
-            Err(_) => {}
+            Err(_) => Got::Nothing,
         }
     }
 
-    /// A QUIC datagram came.
-    pub(super) fn handle_quic(&mut self, now: Instant, bytes: &Bytes, call: Option<&mut ActiveCall>) {
+    /// A QUIC datagram came; as a frame it was counted already.
+    pub(super) fn handle_quic(&mut self, now: Instant, bytes: &Bytes) -> Got {
         match Datagram::decode(bytes) {
-            // Already counted as a frame.
-            Ok(Datagram::Ping(_) | Datagram::Pong(_)) => return,
-            Ok(Datagram::Media { .. } | Datagram::Trunk(_)) => self.media_at = Some(now),
-            Err(_) => {}
+            // The relay repeats our clock, and QUIC vouches for the relay.
+            Ok(Datagram::Pong(pong)) => {
+                let elapsed = (now.as_micros() as u32).wrapping_sub(pong.sent_us);
+                Got::Pong(Duration::from_micros(elapsed.saturating_sub(pong.hold_us).into()))
+            }
+            Ok(Datagram::Media { .. } | Datagram::Trunk(_)) => {
+                self.media_at = Some(now);
+                Got::Media
+            }
+            // A call counts what is malformed.
+            Err(_) => Got::Media,
+            Ok(Datagram::Ping(_)) => Got::Nothing,
         }
-        let mut copy = [0; super::BUFFER];
-        if let Some((call, copy)) = call.zip(copy.get_mut(..bytes.len())) {
-            copy.copy_from_slice(bytes);
-            call.handle_datagram(now, copy, self);
+    }
+
+    /// A PING over what carries, for the sake of the path. Says whether it left.
+    pub(super) fn ping_now(&mut self, now: Instant) -> bool {
+        let carrier = self.chooser.carrier();
+        let Some(ping) = self.ping(now, carrier).filter(|_| !self.lost) else {
+            return false;
+        };
+        match carrier {
+            Carrier::Lane => self.ping_lane(now, &ping),
+            Carrier::QuicDatagram => self.ping_quic(now, &ping),
         }
+        true
     }
 
     /// Whatever is due: PINGs and the choice of carrier. Says when the relay falls silent or is heard again.
@@ -302,6 +323,11 @@ impl Link {
         self.lost = true;
         self.lane = None;
         self.connection.close(0_u32.into(), b"");
+    }
+
+    /// The address of the relay, and what carries.
+    pub(super) fn address(&self) -> SocketAddr {
+        wzp_socket::address::canonical(self.connection.remote_address())
     }
 
     pub(super) fn is_lost(&self) -> bool {

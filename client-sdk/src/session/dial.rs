@@ -41,7 +41,7 @@ pub(super) async fn dial(
     socket: &Socket,
     relay: &str,
     addresses: Vec<SocketAddr>,
-    expected: Option<CertificateHash>,
+    expected: Option<&[CertificateHash]>,
     trust: &Trust,
     deadline: Instant,
 ) -> Result<Dialled, ConnectError> {
@@ -71,10 +71,10 @@ async fn handshake(
     socket: &Socket,
     relay: &str,
     address: SocketAddr,
-    expected: Option<CertificateHash>,
+    expected: Option<&[CertificateHash]>,
     trust: &Trust,
 ) -> Result<Dialled, ConnectError> {
-    let verifier = Verifier::new(expected);
+    let verifier = Verifier::new(expected.map(<[_]>::to_vec));
     let config = verifier
         .client_config()
         .map_err(|error| ConnectError::Tls(error.into()))?;
@@ -95,7 +95,7 @@ async fn handshake(
                 expected,
                 seen,
                 file: match trust {
-                    Trust::Pinned(_) => None,
+                    Trust::Pinned(_) | Trust::Exactly(_) => None,
                     Trust::KnownRelays(file) => Some(file.clone()),
                 },
             },
@@ -106,7 +106,7 @@ async fn handshake(
 
 /// Families take turns, beginning with the one that the resolver prefers: when one of them leads nowhere, the other
 /// has its chance soon.
-fn interleave(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+pub(super) fn interleave(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let preferred = found.first().is_some_and(SocketAddr::is_ipv4);
     let (first, second): (Vec<_>, Vec<_>) = found
         .into_iter()

@@ -8,7 +8,7 @@ use crate::exit::Failure;
 /// Whatever the mode.
 const ALWAYS: [&str; 2] = ["json", "log"];
 /// What calls and tests have in common.
-const ONLINE: [&str; 9] = [
+const ONLINE: [&str; 12] = [
     "relay",
     "room",
     "tier",
@@ -18,6 +18,9 @@ const ONLINE: [&str; 9] = [
     "known_relays",
     "carrier",
     "identity",
+    "control",
+    "api_key",
+    "region",
 ];
 const SWEEP: [&str; 8] = ["secs", "tier", "loss", "jitter", "buffer", "csv", "svg", "seed"];
 
@@ -33,6 +36,33 @@ pub(super) fn refuse_what_does_not(given: &BTreeSet<String>, mode: &str) -> Resu
         name => format!("--{}", name.replace('_', "-")),
     };
     Err(Failure::usage(format!("{option} does not apply to {mode}")))
+}
+
+/// What belongs to one relay means nothing where a control plane names the relays, and the other way round.
+///
+/// # Errors
+/// [`Failure`] that names the option.
+pub(super) fn refuse_what_a_cluster_does_not_take(given: &BTreeSet<String>) -> Result<(), Failure> {
+    let has = |name: &str| given.contains(name);
+    let of = |names: &[&'static str]| names.iter().copied().find(|name| has(name));
+    let (alien, to) = if has("control") {
+        (
+            of(&["relay", "secret", "grant", "relay_cert", "known_relays"]),
+            "--control",
+        )
+    } else if has("relay") {
+        (of(&["api_key", "region"]), "a relay")
+    } else {
+        return Ok(());
+    };
+    match alien {
+        None => Ok(()),
+        Some("relay") => Err(Failure::usage("a relay and --control cannot be combined")),
+        Some(name) => Err(Failure::usage(format!(
+            "--{} does not apply to {to}",
+            name.replace('_', "-")
+        ))),
+    }
 }
 
 /// Modes beside modes are somebody else's matter.

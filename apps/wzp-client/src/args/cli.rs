@@ -13,12 +13,13 @@ const LONG_ABOUT: &str = "\
 Encrypted voice through a WZP relay: send and record sound, talk, and measure links.
 
 Members of a room hear each other. What they say is sealed end to end with keys that only the members have; the relay \
-forwards what it cannot open. Say what to do by one of the modes, and name the relay at the end.
+forwards what it cannot open. Say what to do by one of the modes, and name the relay at the end. In a cluster name its \
+control plane instead, by --control: a call is then connected to every relay that serves its room, and survives each of them.
 
 Every flag is also an environment variable, WZP_ and its name in capitals: WZP_ROOM, WZP_SEND_TONE, WZP_JSON=1, and \
 WZP_RELAY for the relay itself. Only --relay-cert is WZP_RELAY_CERT_SHA256, because WZP_RELAY_CERT is a file of wzp-relay. \
 A variable that is set to nothing counts as not set. The command line wins: a mode given there replaces every mode in the \
-environment, and so do --secret and --grant, --relay-cert and --known-relays, --identity and WZP_PHRASE each other.";
+environment, and so do RELAY and --control, --secret and --grant, --relay-cert and --known-relays, --identity and WZP_PHRASE each other.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,6 +28,8 @@ Examples:
   Two people, one of them recording what is heard
       wzp-client --room tea --record heard.wav --secs 20 relay.example.org:4433
       wzp-client --room tea --send-file speech.wav relay.example.org:4433
+  The same in a cluster, which knows by itself which relays are near
+      wzp-client --room tea --send-file speech.wav --control https://wzp.example.org
   Is this link good enough to talk?
       wzp-client --echo-test 10 relay.example.org:4433
   How far apart are the clocks of everybody in the room?
@@ -44,7 +47,7 @@ taken from the command line, where others could read it.
 
 Trust:
   The certificate of a relay is remembered at the first visit and must stay the same, as with SSH. --relay-cert pins it \
-from the first visit on; the relay prints the hash when it starts.
+from the first visit on; the relay prints the hash when it starts. In a cluster the control plane says what its relays show.
 
 Output:
   People read lines on standard output and, on a terminal, one live status line. With --json standard output has one \
@@ -62,7 +65,7 @@ Exit codes:
     long_about = LONG_ABOUT,
     after_long_help = EXAMPLES,
     disable_help_subcommand = true,
-    override_usage = "wzp-client [OPTIONS] MODE RELAY\n       wzp-client [OPTIONS] --sweep\n       wzp-client identity new|show|verify"
+    override_usage = "wzp-client [OPTIONS] MODE RELAY\n       wzp-client [OPTIONS] MODE --control URL\n       wzp-client [OPTIONS] --sweep\n       wzp-client identity new|show|verify"
 )]
 pub(super) struct Cli {
     /// Where the relay listens, as host:port
@@ -74,6 +77,8 @@ pub(super) struct Cli {
     pub(super) call: CallOptions,
     #[command(flatten)]
     pub(super) relay_options: RelayOptions,
+    #[command(flatten)]
+    pub(super) cluster: ClusterOptions,
     /// File with the 24 words of your identity; `-` reads them from standard input
     ///
     /// Without it ~/.config/wzp/identity is used when it exists, otherwise an identity for this one call.
@@ -167,6 +172,22 @@ pub(super) struct RelayOptions {
     /// How media travels: auto uses lanes and falls back to QUIC datagrams
     #[arg(long, value_enum, default_value_t = CarrierName::Auto, env = "WZP_CARRIER")]
     pub(super) carrier: CarrierName,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Cluster (instead of a relay)")]
+pub(super) struct ClusterOptions {
+    /// The control plane of a cluster, as https://host
+    #[arg(long, value_name = "URL", env = "WZP_CONTROL")]
+    pub(super) control: Option<String>,
+    /// What lets us into rooms that are not open to everybody (better in the environment than on the command line)
+    ///
+    /// An API key with the scope `join`, or a token of an identity provider that the control plane knows.
+    #[arg(long, value_name = "KEY", env = "WZP_API_KEY", hide_env_values = true)]
+    pub(super) api_key: Option<String>,
+    /// The region that we are in; without it, one relay of each region is measured
+    #[arg(long, value_name = "NAME", env = "WZP_REGION")]
+    pub(super) region: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -23,12 +23,15 @@ fn quick_start_is_a_tone_into_the_lobby() {
     let Command::Call { link, room, sound } = meant("--send-tone 5 127.0.0.1:4433").unwrap() else {
         panic!()
     };
-    assert_eq!((link.relay.as_str(), room.as_str()), ("127.0.0.1:4433", "lobby"));
+    let Home::Relay { relay, admission, .. } = link.home else {
+        panic!()
+    };
+    assert_eq!((relay.as_str(), room.as_str()), ("127.0.0.1:4433", "lobby"));
     assert_eq!(
         (sound.source, sound.record),
         (Source::Tone(Duration::from_secs(5)), None)
     );
-    assert!(matches!(link.admission, Admission::Open) && matches!(link.identity, identity::Choice::Default));
+    assert!(matches!(admission, Admission::Open) && matches!(link.identity, identity::Choice::Default));
 }
 
 #[test]
@@ -132,6 +135,22 @@ fn what_means_nothing_in_a_mode_is_refused() {
         ),
         ("--sweep a:1", "a relay does not apply to --sweep"),
         ("--sweep --room tea", "--room does not apply to --sweep"),
+        (
+            "--sweep --control http://c",
+            "--control does not apply to --sweep",
+        ),
+        (
+            "--send-tone 5 --control http://c a:1",
+            "a relay and --control cannot be combined",
+        ),
+        (
+            "--send-tone 5 --control http://c --grant g",
+            "--grant does not apply to --control",
+        ),
+        (
+            "--send-tone 5 --region eu a:1",
+            "--region does not apply to a relay",
+        ),
         ("identity show --secs 1", "--secs"),
         ("--room tea identity show", "--room does not apply to identity"),
         ("a:1 identity show", "a relay does not apply to identity"),
@@ -140,6 +159,9 @@ fn what_means_nothing_in_a_mode_is_refused() {
     }
     for words in [
         "--live --no-denoise --secs 5 a:1",
+        "--send-tone 5 --control http://c --api-key k --region eu",
+        "--echo-test 5 --control http://c",
+        "--drift-test 5 --control http://c",
         "--send-tone 5 --secs 2 --record f.wav a:1",
         "--sweep --send-file f.wav --secs 2 --seed 3 --json --log info",
         "--echo-test 5 --tier good --room tea --carrier quic --identity f --known-relays k --grant g a:1",
@@ -166,7 +188,10 @@ fn secret_of_nothing_is_none() {
         invocation.command,
         Command::Call {
             link: Link {
-                admission: Admission::Open,
+                home: Home::Relay {
+                    admission: Admission::Open,
+                    ..
+                },
                 ..
             },
             ..
@@ -212,6 +237,9 @@ fn help_explains_every_flag_and_its_variable() {
         "KNOWN_RELAYS",
         "TIER",
         "CARRIER",
+        "CONTROL",
+        "API_KEY",
+        "REGION",
         "NO_DENOISE",
         "JSON",
         "LOG",

@@ -17,7 +17,12 @@ pub(super) const MODES: [&str; 7] = [
     "sweep",
 ];
 /// One of these on the command line replaces its whole group in the environment, as they say the same thing.
-const REPLACED_TOGETHER: [&[&str]; 3] = [&MODES, &["secret", "grant"], &["relay_cert", "known_relays"]];
+const REPLACED_TOGETHER: [&[&str]; 4] = [
+    &MODES,
+    &["relay", "control"],
+    &["secret", "grant"],
+    &["relay_cert", "known_relays"],
+];
 
 /// Reads a command line, first the name of the program, and the environment of the process.
 ///

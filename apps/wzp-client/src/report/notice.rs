@@ -53,6 +53,16 @@ pub(crate) enum Notice {
         relay: String,
         silent_ms: u64,
     },
+    /// One relay of a cluster does not want us; the call goes on.
+    PathRefused {
+        relay: String,
+        why: String,
+    },
+    /// The room is served by other relays.
+    Moving {
+        epoch: u64,
+        relays: Vec<String>,
+    },
     Recording {
         file: String,
         why: String,
@@ -93,6 +103,12 @@ impl Notice {
                 relay,
                 silent_ms: after.as_millis() as u64,
             },
+            Happened::PathRefused { relay, text, .. } => Self::PathRefused { relay, why: text },
+            Happened::Disagreement { relay, sender } => Self::PathRefused {
+                relay,
+                why: format!("it gave us another number, s{sender}"),
+            },
+            Happened::Moving { epoch, relays } => Self::Moving { epoch, relays },
             Happened::Notice { text, .. } if text.is_empty() => return None,
             Happened::Notice { kind, text: said } => match kind {
                 NoticeKind::UpstreamLost => Self::UpstreamLost { said },
@@ -138,6 +154,10 @@ impl fmt::Display for Notice {
                 let secs = *silent_ms as f64 / 1_000.0;
                 write!(f, "relay {relay} answers again, after {secs:.1} s")
             }
+            Self::PathRefused { relay, why } => {
+                write!(f, "relay {relay} is not used: {why}; the call goes on over the others")
+            }
+            Self::Moving { relays, .. } => write!(f, "the room moves to {}", relays.join(", ")),
             Self::Recording { file, why } => write!(
                 f,
                 "recording into {file} stopped: {why}; what was written until then can be played"

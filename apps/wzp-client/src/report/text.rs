@@ -21,8 +21,26 @@ pub(super) fn lines(event: &Event<'_>) -> Option<String> {
             address,
             carrier,
             why,
+            cause: None,
             ..
         } => format!("path: {kind} {address} over {carrier} ({why})"),
+        Event::Path {
+            kind,
+            relay,
+            address,
+            carrier,
+            why,
+            cause: Some(cause),
+            both,
+            standby,
+        } => {
+            let beside = match (standby, both) {
+                (Some(standby), Some(true)) => format!("and {standby}"),
+                (Some(standby), _) => format!("standby {standby}"),
+                (None, _) => "no standby".into(),
+            };
+            format!("path: {kind} {relay} {address} over {carrier} ({why}), {beside} ({cause})")
+        }
         Event::Member {
             fingerprint,
             joined: Some(_),

@@ -2,7 +2,7 @@
 
 use wzp_identity::Fingerprint;
 use wzp_wire::{
-    SenderId,
+    Epoch, RelayId, SenderId,
     signal::{Reason, proto},
 };
 
@@ -16,7 +16,7 @@ use crate::{
 /// What happened in a call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// What we say takes another path, or another carrier on the same one.
+    /// What we say takes another path, or another carrier on the same one, or another path would take over.
     Path {
         /// Which one.
         id: PathId,
@@ -26,6 +26,37 @@ pub enum Event {
         carrier: Carrier,
         /// Why they travel so.
         why: carrier::Why,
+        /// The relay; `None`: one that is in no cluster.
+        relay: Option<RelayId>,
+        /// Why this path carries.
+        cause: paths::Cause,
+        /// What we say goes out on the standby as well, for now.
+        both: bool,
+        /// The relay that would take over.
+        standby: Option<RelayId>,
+    },
+    /// A relay of the set refused us or said goodbye; the call goes on over the others.
+    PathRefused {
+        /// Which one.
+        relay: Option<RelayId>,
+        /// Why.
+        reason: Reason,
+        /// For people.
+        text: String,
+    },
+    /// A relay of the set gave us another sender id than the one that carries. It is not used.
+    Disagreement {
+        /// Which one.
+        relay: Option<RelayId>,
+        /// What it gave us.
+        sender: SenderId,
+    },
+    /// The room is served by other relays, and the call moves to them.
+    Moving {
+        /// Since when.
+        epoch: Epoch,
+        /// The new set.
+        relays: Vec<RelayId>,
     },
     /// The relay let us into the room: at first, and again when a call came back that was cut off from others for long.
     Joined {

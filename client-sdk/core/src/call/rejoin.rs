@@ -9,7 +9,7 @@ use std::time::Duration;
 use rand_core::CryptoRng;
 use wzp_wire::{Instant, signal::proto::NoticeKind};
 
-use super::{Call, Event};
+use super::{Call, Event, route::Stage};
 use crate::{e2ee::Group, voice::codec::Codecs};
 
 /// Relays keep the seats of members behind a broken trunk for 15 s, but not both notice at once that it broke. Joining
@@ -52,6 +52,11 @@ impl Rejoin {
         }
     }
 
+    /// Who we are in the room has changed, and with it what the keys are good for.
+    pub(super) fn handle_new_sender(&mut self, now: Instant) {
+        self.awaiting = Awaiting::Turn(now);
+    }
+
     pub(super) fn handle_joined(&mut self) {
         self.awaiting = Awaiting::Notice;
     }
@@ -89,7 +94,7 @@ impl<C: Codecs + Clone> Call<C> {
         }
         self.leave();
         self.me = None;
-        for sender in std::mem::take(&mut self.members) {
+        for sender in self.roster.clear() {
             self.quality.forget(sender);
         }
         self.remotes.clear();
@@ -101,6 +106,10 @@ impl<C: Codecs + Clone> Call<C> {
         }
         self.group = Group::new(&self.identity, &self.config.room, rng);
         self.reporter.handle_new_group();
-        self.join();
+        for route in &mut self.routes {
+            route.stage = Stage::Outside;
+            self.paths.handle_outside(route.id);
+        }
+        self.join(now);
     }
 }

@@ -79,7 +79,7 @@ impl<C: Codecs + Clone> Call<C> {
                 remote.stats(mismatches, asks_for),
             );
         }
-        for &sender in &self.members {
+        for sender in self.roster.iter() {
             let key_mismatch = self.group.key_mismatches(sender);
             if key_mismatch == 0 || self.remotes.iter().any(|remote| remote.sender == sender) {
                 continue;
@@ -109,7 +109,10 @@ impl<C: Codecs + Clone> Call<C> {
             },
             None => return,
         };
-        self.signals.push_back(message(Kind::QualityReport(report)));
+        if let Some(path) = self.paths.carrying() {
+            self.signals
+                .push_back((path, message(Kind::QualityReport(report))));
+        }
     }
 }
 

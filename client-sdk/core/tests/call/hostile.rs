@@ -135,10 +135,11 @@ fn nonsense_of_the_relay_is_counted_and_harmless() {
     ];
     let count = nonsense.len() as u64 + 1;
     let now = room.now;
+    let path = room.seats[1].path;
     let call = &mut room.seats[1].call;
-    call.handle_signal(now, SignalMessage { kind: None });
+    call.handle_signal(now, path, SignalMessage { kind: None });
     for kind in nonsense {
-        call.handle_signal(now, message(kind));
+        call.handle_signal(now, path, message(kind));
     }
     assert_eq!(call.counts().nonsense, count);
     assert_goes_on(&mut room);
@@ -177,15 +178,25 @@ fn a_member_in_whose_name_the_relay_lies_is_told_of() {
 fn an_id_given_to_somebody_else_without_a_word_starts_anew() {
     let mut room = conversation(35);
     let now = room.now;
-    let Some(Kind::Join(join)) = room.call(config(), 77).poll_signal().and_then(|join| join.kind) else {
+    let Some(Kind::Join(join)) = room
+        .call(config(), 77)
+        .0
+        .poll_signal()
+        .and_then(|(_, join)| join.kind)
+    else {
         panic!("no join");
     };
     let member = Some(proto::Member {
         sender: 1,
         announcement: join.announcement,
     });
+    let path = room.seats[1].path;
     let call = &mut room.seats[1].call;
-    call.handle_signal(now, message(Kind::MemberJoined(proto::MemberJoined { member })));
+    call.handle_signal(
+        now,
+        path,
+        message(Kind::MemberJoined(proto::MemberJoined { member })),
+    );
     assert!(
         room.seats[1].remote(id(0)).is_none(),
         "who was there is not heard on"

@@ -21,17 +21,18 @@ fn path_events(events: &[Event]) -> Vec<(PathId, Carrier, Why)> {
 fn the_owner_is_told_of_each_change_of_path_or_carrier_once() {
     let mut room = Room::new(21);
     room.join(config(), Profile::default());
+    let now = room.now;
     let (first, call) = (room.seats[0].path, &mut room.seats[0].call);
-    let second = call.add_path(Kind::Relay, Carrier::QuicDatagram, Why::NotOffered);
+    let second = call.add_path(now, Kind::Relay, Carrier::QuicDatagram, Why::NotOffered);
     for _ in 0..3 {
         call.set_carrier(first, Carrier::Lane, Why::Answered);
     }
     call.set_carrier(second, Carrier::Lane, Why::Waiting);
     call.set_carrier(first, Carrier::QuicDatagram, Why::FellSilent);
-    call.remove_path(first);
-    call.remove_path(first);
-    call.remove_path(second);
-    let third = call.add_path(Kind::Relay, Carrier::Lane, Why::Waiting);
+    call.remove_path(now, first);
+    call.remove_path(now, first);
+    call.remove_path(now, second);
+    let third = call.add_path(now, Kind::Relay, Carrier::Lane, Why::Waiting);
     room.seats[0].path = third;
     room.run(0.1);
     assert_eq!(
@@ -55,7 +56,7 @@ fn a_packet_over_two_paths_is_heard_once_and_both_are_known_to_live() {
     let now = room.now;
     let [a, b] = &mut room.seats[..] else { panic!() };
     let call = &mut b.call;
-    let second = call.add_path(Kind::Relay, Carrier::Lane, Why::Answered);
+    let second = call.add_path(now, Kind::Relay, Carrier::Lane, Why::Answered);
     let before = *call.counts();
     a.call.handle_capture(now, &[0.5; 480], 1.0);
     a.call.handle_capture(now, &[0.5; 480], 1.0);
@@ -75,7 +76,7 @@ fn a_packet_over_two_paths_is_heard_once_and_both_are_known_to_live() {
     assert_eq!(after.duplicates - before.duplicates, packets);
     assert!(
         call.paths()
-            .any(|path| path.id == second && path.heard == Some(now))
+            .any(|state| state.path.id == second && state.path.heard == Some(now))
     );
 }
 
@@ -85,15 +86,16 @@ fn what_is_said_without_a_path_is_not_heard_later() {
     room.join(config(), Profile::default());
     room.join(config(), Profile::default());
     room.run(2.0);
-    let old = room.seats[0].path;
-    room.seats[0].call.remove_path(old);
+    let (now, old) = (room.now, room.seats[0].path);
+    room.seats[0].call.remove_path(now, old);
     room.run(1.0);
     let unsent = room.seats[0].call.counts().unsent;
     assert!((50..=62).contains(&unsent), "{unsent}");
     let sent = room.seats[0].call.counts().sent;
+    let now = room.now;
     room.seats[0].path = room.seats[0]
         .call
-        .add_path(Kind::Relay, Carrier::Lane, Why::Waiting);
+        .add_path(now, Kind::Relay, Carrier::Lane, Why::Waiting);
     room.run(TICK.as_secs_f64() * 2.0);
     assert!(
         room.seats[0].call.counts().sent <= sent + 2,

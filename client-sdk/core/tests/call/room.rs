@@ -7,7 +7,7 @@ use wzp_identity::{Identity, Phrase};
 use wzp_sdk_core::{
     call::{Call, Config, Event, MAX_DATAGRAM, RemoteStats, TierChoice},
     carrier::{Carrier, Why},
-    paths::{self, PathId},
+    paths::{self, PathId, Sending},
     voice::{receiver::PULL, sender::Pauses, sim::Tones},
 };
 use wzp_testkit::{Link, Profile};
@@ -104,8 +104,7 @@ impl Room {
     /// A member who talks, behind a link like this in both directions.
     pub(crate) fn join(&mut self, config: Config, profile: Profile) -> usize {
         let seat = self.seats.len();
-        let mut call = self.call(config, seat as u8 + 1);
-        let path = call.add_path(paths::Kind::Relay, Carrier::Lane, Why::Waiting);
+        let (call, path) = self.call(config, seat as u8 + 1);
         let seed = 10 * seat as u64;
         self.seats.push(Seat {
             call,
@@ -123,11 +122,12 @@ impl Room {
     }
 
     /// A call of this person that wants to join.
-    pub(crate) fn call(&mut self, config: Config, person: u8) -> Call<Tones> {
+    pub(crate) fn call(&mut self, config: Config, person: u8) -> (Call<Tones>, PathId) {
         let identity = Identity::from_phrase(&Phrase::from_seed(&[person; 32]));
         let mut call = Call::new(self.now, config, &identity, Tones, &mut self.rng).unwrap();
-        call.join();
-        call
+        let path = call.add_path(self.now, paths::Kind::Relay, Carrier::Lane, Why::Waiting);
+        call.join(self.now);
+        (call, path)
     }
 
     pub(crate) fn run(&mut self, seconds: f64) {
@@ -168,6 +168,7 @@ impl Room {
             return;
         };
         seat.call.handle_rtt(now, Duration::from_millis(40));
+        seat.call.handle_tick(now);
         if seat.call.poll_timeout().is_some_and(|at| at <= now) {
             seat.call.handle_timeout(now, &mut self.rng);
         }
@@ -181,7 +182,7 @@ impl Room {
         }
         let mut out = [0; MAX_DATAGRAM];
         while let Some((path, len)) = seat.call.poll_packet(now, &mut out) {
-            assert_eq!(path, seat.path);
+            assert_eq!(path, Sending::On(seat.path));
             if is_report(&out[..len]) {
                 seat.reports.push(now);
             }
@@ -192,7 +193,7 @@ impl Room {
             seat.events.push(event);
         }
         let mut signals = Vec::new();
-        while let Some(signal) = seat.call.poll_signal() {
+        while let Some((_, signal)) = seat.call.poll_signal() {
             signals.push(signal);
         }
         for signal in signals {
@@ -237,7 +238,10 @@ impl Room {
             }
             match first.remove() {
                 Delivery::Up(from, signal) => self.obey(from, signal.kind.unwrap()),
-                Delivery::Down(to, signal) => self.seats[to].call.handle_signal(self.now, signal),
+                Delivery::Down(to, signal) => {
+                    let seat = &mut self.seats[to];
+                    seat.call.handle_signal(self.now, seat.path, signal);
+                }
             }
         }
     }
