@@ -10,6 +10,7 @@ PACKAGES=(
     asterisk-core-sounds-en-g722    # recorded speech, CC-BY-SA-3.0
     pocketsphinx-testdata           # recorded speech, LibriVox, BSD-2-Clause
     prometheus                      # promtool, which checks the metrics
+    postgresql                      # the control plane's store is tested on one of its own
     tshark                          # dissects calls in the tests
     shellcheck python3 python3-venv
 )
