@@ -18,6 +18,7 @@ pub mod control {
     #![allow(
         missing_docs,
         clippy::all,
+        clippy::allow_attributes_without_reason,
         unused_qualifications,
         unreachable_pub,
         reason = "generated from wzp/control/v1/control.proto"

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "wzp-socket": {"wzp-wire", "wzp-lane"},
     "wzp-sdk": {"wzp-proto", "wzp-wire", "wzp-lane", "wzp-identity", "wzp-sdk-core", "wzp-socket"},
     "wzp-relay": {"wzp-proto", "wzp-wire", "wzp-lane", "wzp-identity", "wzp-relay-core", "wzp-socket"},
+    "wzp-control": {"wzp-proto", "wzp-wire", "wzp-identity", "wzp-control-core", "wzp-socket"},
     "wzp-testkit": {"wzp-wire", "wzp-sdk-core"},
     "wzp-client": {"wzp-wire", "wzp-identity", "wzp-sdk", "wzp-testkit"},
     "wzp-bench": None,
