@@ -22,7 +22,7 @@ use crate::error::ControlError;
 
 /// What was measured is good for so long.
 const FRESH: Duration = Duration::from_secs(60);
-/// The second try of a join, when the control plane was not there for the first.
+/// Between the first try and the second, when the control plane was not there.
 const AGAIN: Duration = Duration::from_millis(250);
 
 /// What lets us into rooms, besides being who we are.
@@ -130,7 +130,13 @@ impl Cluster {
     }
 
     async fn measure(&self, socket: &Socket) -> Result<(), ControlError> {
-        let listed = self.api.relays().await?;
+        let listed = match self.api.relays().await {
+            Err(error) if error.is_absence() => {
+                tokio::time::sleep(AGAIN).await;
+                self.api.relays().await?
+            }
+            listed => listed?,
+        };
         let candidates = measure::candidates(listed, self.region.as_deref());
         let relays = measure::measure(socket, candidates).await;
         *lock(&self.measured) = Measured {

@@ -170,6 +170,12 @@ impl Thread {
             }
             Some(Fate::Changed(Change::Silent(since))) => self.tell(Event::RelaySilent { since }),
             Some(Fate::Changed(Change::Answers(after))) => self.tell(Event::RelayAnswers { after }),
+            Some(Fate::Suspect(link)) => {
+                let relay = self.links.find(link).and_then(|link| link.relay.clone());
+                if let Some((call, relay)) = self.call.as_deref_mut().zip(relay) {
+                    call.dial_again(&relay, &self.links);
+                }
+            }
             Some(Fate::Dead(link)) => self.handle_lost(now, link),
             None => {}
         }
@@ -259,9 +265,7 @@ impl Thread {
             return;
         }
         let path = link.path;
-        if let Some(mut link) = self.links.remove(id) {
-            link.handle_lost();
-        }
+        self.links.retire(now, id);
         if let Some((call, path)) = self.call.as_deref_mut().zip(path) {
             call.handle_lost(now, path, &mut self.links);
         }

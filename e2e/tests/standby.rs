@@ -122,6 +122,46 @@ async fn standby_that_is_killed_is_not_missed_at_all() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn relay_that_is_started_anew_stands_by_within_ten_seconds() {
+    let home = Scratch::default();
+    let (cert, key) = (home.file("cert.pem"), home.file("key.pem"));
+    let files = ["--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()];
+    let args = [&["--secret", SECRET][..], &files].concat();
+    let mut relays = [Relay::start(&args), Relay::start(&["--secret", SECRET])];
+    let control = control(&relays);
+    let members = talking(&control).await;
+    let address = relays[0].address.to_string();
+    relays[0].process.kill();
+    relays[0] = Relay::start_at(&address, &args);
+    for member in &members {
+        let back = |stats: &wzp_sdk::Stats| {
+            let role = |name| {
+                stats
+                    .paths
+                    .iter()
+                    .find(|path| path.relay.as_deref() == Some(name))
+                    .map(|path| path.role)
+            };
+            (role("relay-a"), role("relay-b")) == (Some(PathRole::Standby), Some(PathRole::Carries))
+        };
+        member
+            .stats(Duration::from_secs(10), "the relay to be back", back)
+            .await;
+    }
+    hear_each_other(&members).await;
+    for member in members {
+        assert!(
+            member
+                .call
+                .stats()
+                .remotes
+                .iter()
+                .all(|remote| remote.longest_gap_ms <= GAP_MS)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn member_whose_network_was_gone_is_back_without_a_word() {
     let relays = relays();
     let control = control(&relays);

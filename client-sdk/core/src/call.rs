@@ -119,6 +119,8 @@ pub struct Call<C: Codecs + Clone> {
     /// The highest that anybody told us.
     epoch: Epoch,
     wants_in: bool,
+    /// When the last relay that had us in the room was lost.
+    outside_since: Option<Instant>,
     hangups: VecDeque<PathId>,
     group: Group,
     codecs: C,
@@ -172,6 +174,7 @@ impl<C: Codecs + Clone> Call<C> {
             seats: Seats::default(),
             epoch: Epoch::NONE,
             wants_in: false,
+            outside_since: None,
             hangups: VecDeque::new(),
             codecs,
             sender,

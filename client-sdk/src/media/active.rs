@@ -10,7 +10,6 @@ use tokio::sync::{mpsc, oneshot};
 use wzp_sdk_core::{
     call::{self as core, TierChoice},
     paths::{self, PathId, Sending},
-    silence::GIVE_UP,
     voice::receiver::PULL,
 };
 use wzp_wire::{
@@ -30,6 +29,8 @@ use crate::{
 
 /// Ticks between two looks at the figures.
 const STATS_EVERY: u32 = 20;
+/// A call in a cluster ends when no relay has had us in the room for so long.
+const STRANDED: Duration = Duration::from_secs(30);
 /// Below what 16 bits can say.
 const SILENCE_DBOV: f32 = -96.0;
 
@@ -101,7 +102,7 @@ impl ActiveCall {
         self.flush(now, links);
     }
 
-    /// There is another relay to use, or there will be none.
+    /// There is another connection to use, or there will be none.
     pub(super) fn handle_dialled(
         &mut self,
         now: Instant,
@@ -109,17 +110,30 @@ impl ActiveCall {
         link: Option<Link>,
         links: &mut Links,
     ) {
-        let is_new = links.relays().all(|(known, _)| known != relay);
-        match link.filter(|_| is_new) {
-            Some(mut link) => {
+        let old = links.to(relay).map(|old| (old.id, old.path, old.is_silent()));
+        match (link, old) {
+            // It answers as it did, and nobody needs a second connection.
+            (_, Some((_, _, false))) | (None, Some(_)) => {}
+            (None, None) => self.core.handle_unreachable(now, relay),
+            (Some(mut link), old) => {
+                if let Some((id, path, _)) = old {
+                    links.retire(now, id);
+                    path.into_iter().for_each(|path| self.core.remove_path(now, path));
+                }
                 let (carrier, why) = link.carrier();
                 link.path = Some(self.core.add_relay(now, relay, carrier, why));
                 links.add(link);
             }
-            None if is_new => self.core.handle_unreachable(now, relay),
-            None => {}
         }
         self.flush(now, links);
+    }
+
+    /// A relay does not answer over the connection that we have. Should it over another, that one takes its place.
+    pub(super) fn dial_again(&self, relay: &RelayId, links: &Links) {
+        let seats = self.core.relays();
+        if let Some(seat) = seats.into_iter().find(|seat| seat.relay == *relay) {
+            links.dial(seat, links.is_silent());
+        }
     }
 
     /// The control plane says where the room is.
@@ -158,8 +172,8 @@ impl ActiveCall {
         if self.core.is_inside() {
             self.cluster = Some(now);
         }
-        (now >= since + GIVE_UP && !self.core.is_inside())
-            .then_some(EndReason::RelaySilent { after: GIVE_UP })
+        (now >= since + STRANDED && !self.core.is_inside())
+            .then_some(EndReason::RelaySilent { after: STRANDED })
     }
 
     pub(super) fn set_tier(&mut self, now: Instant, tier: TierChoice) {
@@ -223,7 +237,7 @@ impl ActiveCall {
         self.core.handle_tick(now);
         links.ping_paths(now, self);
         while let Some(seat) = self.core.poll_dial(now) {
-            links.dial(seat, !self.core.is_inside());
+            links.dial(seat, !self.core.is_inside() || links.is_silent());
         }
         if self.core.poll_timeout().is_some_and(|timeout| timeout <= now) {
             self.core.handle_timeout(now, &mut UnwrapErr(SysRng));

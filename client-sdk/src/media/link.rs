@@ -330,6 +330,11 @@ impl Link {
         wzp_socket::address::canonical(self.connection.remote_address())
     }
 
+    /// Whether the relay has not answered for a while.
+    pub(super) fn is_silent(&self) -> bool {
+        self.watch.is_silent()
+    }
+
     pub(super) fn is_lost(&self) -> bool {
         self.lost
     }

@@ -22,6 +22,8 @@ use super::{
 
 /// Lane datagrams taken in a row.
 const MOST_A_TURN: usize = 256;
+/// Longer than it takes to be let in over another connection.
+const RETIREMENT: Duration = Duration::from_secs(15);
 
 /// Connects to relays of a cluster on behalf of the media thread, which is told of the outcome.
 pub(crate) type Dialer = UnboundedSender<Wanted>;
@@ -37,6 +39,8 @@ pub(crate) struct Links {
     socket: Arc<Socket>,
     links: Vec<Link>,
     dialer: Option<Dialer>,
+    /// Links that are not used any more, and until when they are kept.
+    retired: Vec<(Instant, Link)>,
     /// What links that are gone put on the wire, and took from it.
     gone: (u64, u64),
 }
@@ -45,7 +49,9 @@ pub(crate) struct Links {
 pub(super) enum Fate {
     /// The only relay there is fell silent, or is heard again.
     Changed(Change),
-    /// A relay of a cluster has not answered for so long that its connection is worth nothing.
+    /// A relay of a cluster does not answer: it may have been started anew, or its rooms may be elsewhere.
+    Suspect(LinkId),
+    /// It has not answered for so long that its connection is worth nothing.
     Dead(LinkId),
 }
 
@@ -55,6 +61,7 @@ impl Links {
             socket,
             links: link.into_iter().collect(),
             dialer: None,
+            retired: Vec::new(),
             gone: (0, 0),
         }
     }
@@ -117,13 +124,15 @@ impl Links {
 
     /// Whatever is due on every link; those behind one that has something to tell have their turn at the next call.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Option<Fate> {
+        self.retired.retain(|(until, _)| now < *until);
         self.links.iter_mut().find_map(|link| {
             let change = link.handle_timeout(now)?;
             match (change, &link.relay) {
                 (Change::GaveUp, Some(_)) => Some(Fate::Dead(link.id)),
                 (change, None) => Some(Fate::Changed(change)),
+                (Change::Silent(_), Some(_)) => Some(Fate::Suspect(link.id)),
                 // Which path carries says more.
-                (_, Some(_)) => None,
+                (Change::Answers(_), Some(_)) => None,
             }
         })
     }
@@ -154,6 +163,13 @@ impl Links {
         self.links.push(link);
     }
 
+    /// Uses a link no more, without a word to its relay: to others we would be gone, until there is another.
+    pub(super) fn retire(&mut self, now: Instant, id: LinkId) {
+        if let Some(link) = self.remove(id) {
+            self.retired.push((now + RETIREMENT, link));
+        }
+    }
+
     /// Forgets a link; what was said over it still leaves.
     pub(super) fn remove(&mut self, id: LinkId) -> Option<Link> {
         let at = self.links.iter().position(|link| link.id == id)?;
@@ -173,6 +189,7 @@ impl Links {
     /// No call is there any more: relays of a cluster are connected to for one call each.
     pub(super) fn end_call(&mut self) {
         self.dialer = None;
+        self.retired.clear();
         let of_call: Vec<LinkId> = self
             .links
             .iter()
@@ -231,10 +248,14 @@ impl Links {
             .fold(self.gone, |sum, link| (sum.0 + link.0, sum.1 + link.1))
     }
 
-    /// The relays that a call may use now.
-    pub(super) fn relays(&self) -> impl Iterator<Item = (&RelayId, LinkId)> {
-        let relays = self.links.iter();
-        relays.filter_map(|link| Some((link.relay.as_ref()?, link.id)))
+    /// The link to this relay of a cluster.
+    pub(super) fn to(&self, relay: &RelayId) -> Option<&Link> {
+        self.links.iter().find(|link| link.relay.as_ref() == Some(relay))
+    }
+
+    /// Whether no relay answers.
+    pub(super) fn is_silent(&self) -> bool {
+        self.links.iter().all(Link::is_silent)
     }
 
     fn on(&mut self, path: PathId) -> Option<&mut Link> {

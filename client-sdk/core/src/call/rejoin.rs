@@ -52,9 +52,14 @@ impl Rejoin {
         }
     }
 
-    /// Who we are in the room has changed, and with it what the keys are good for.
-    pub(super) fn handle_new_sender(&mut self, now: Instant) {
+    /// We come back after others may have been told that we left, or under another number.
+    pub(super) fn handle_come_back(&mut self, now: Instant) {
         self.awaiting = Awaiting::Turn(now);
+    }
+
+    /// Whether the room is about to be entered anew.
+    pub(super) fn is_due(&self) -> bool {
+        matches!(self.awaiting, Awaiting::Turn(_))
     }
 
     pub(super) fn handle_joined(&mut self) {

@@ -20,6 +20,10 @@ const JOIN_REQUEST: u32 = 1;
 /// The carrying relay has this much time to let us in before the others are asked as well.
 const ALONE: Duration = Duration::from_secs(1);
 
+/// Without any relay for so long, others may have been told that we left, and would take the same announcement for a
+/// recording.
+const AWAY: Duration = Duration::from_secs(8);
+
 /// Where a path leads and how far we are there.
 #[derive(Debug)]
 pub(super) struct Route {
@@ -29,6 +33,8 @@ pub(super) struct Route {
     pub(super) stage: Stage,
     /// What the relay was told last: that we hear the room through it.
     here: bool,
+    /// The relay knows of others that serve the room. One that does not treats all its members alike.
+    pub(super) clustered: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +95,7 @@ impl<C: Codecs + Clone> Call<C> {
             relay,
             stage: Stage::Outside,
             here: false,
+            clustered: false,
         });
         self.after_paths(now);
         id
@@ -100,6 +107,9 @@ impl<C: Codecs + Clone> Call<C> {
             return;
         };
         let route = self.routes.remove(at);
+        if route.stage == Stage::Inside && !self.is_inside() {
+            self.outside_since = Some(now);
+        }
         self.paths.remove(now, id);
         self.roster.drop_path(now, id);
         if let Some(relay) = &route.relay {
@@ -212,6 +222,14 @@ impl<C: Codecs + Clone> Call<C> {
         if !self.wants_in || !self.routes.iter().any(is_outside) {
             return;
         }
+        if self.outside_since.is_some_and(|since| now >= since + AWAY) {
+            self.outside_since = None;
+            self.rejoin.handle_come_back(now);
+            return;
+        }
+        if self.rejoin.is_due() {
+            return;
+        }
         let Some(announcement) = Announcement::new(self.group.announcement().to_vec()) else {
             return;
         };
@@ -248,10 +266,13 @@ impl<C: Codecs + Clone> Call<C> {
         // First there, then no longer here.
         for here in [true, false] {
             for route in &mut self.routes {
-                if route.stage == Stage::Outside || route.here == here || is_here(route.id) != here {
+                if route.stage != Stage::Inside || route.here == here || is_here(route.id) != here {
                     continue;
                 }
                 route.here = here;
+                if !route.clustered {
+                    continue;
+                }
                 let carry = message(Signal::Carry(proto::Carry { here }));
                 self.signals.push_back((route.id, carry));
             }
@@ -259,11 +280,13 @@ impl<C: Codecs + Clone> Call<C> {
     }
 
     /// A relay let us in.
-    pub(super) fn handle_inside(&mut self, now: Instant, id: PathId) {
+    pub(super) fn handle_inside(&mut self, now: Instant, id: PathId, epoch: Epoch) {
         let Some(route) = self.routes.iter_mut().find(|route| route.id == id) else {
             return;
         };
         route.stage = Stage::Inside;
+        route.clustered = epoch != Epoch::NONE;
+        self.outside_since = None;
         if let Some(relay) = &route.relay {
             self.seats.handle_joined(relay);
         }

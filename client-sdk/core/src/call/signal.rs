@@ -30,7 +30,7 @@ impl<C: Codecs + Clone> Call<C> {
     /// Says good-bye to the room: the last message of a call.
     pub fn leave(&mut self) {
         self.wants_in = false;
-        for route in &self.routes {
+        for route in self.routes.iter().filter(|route| route.stage != Stage::Outside) {
             let leave = message(Kind::Leave(proto::Leave {}));
             self.signals.push_back((route.id, leave));
         }
@@ -113,7 +113,7 @@ impl<C: Codecs + Clone> Call<C> {
         let before = self.me.replace(joined.sender);
         self.rejoin.handle_joined();
         if relay.is_some() && before.is_some_and(|before| before != joined.sender) {
-            self.rejoin.handle_new_sender(now);
+            self.rejoin.handle_come_back(now);
         }
         let roster = &mut self.roster;
         let members = joined
@@ -127,7 +127,7 @@ impl<C: Codecs + Clone> Call<C> {
         if joined.more {
             return;
         }
-        self.handle_inside(now, path);
+        self.handle_inside(now, path, joined.epoch);
         if !others || again {
             self.events.push_back(Event::Joined {
                 sender: joined.sender,

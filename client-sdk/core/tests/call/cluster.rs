@@ -33,7 +33,6 @@ pub(crate) struct Cluster {
     order: u64,
 }
 
-#[derive(Default)]
 pub(crate) struct Relay {
     pub(crate) dead: bool,
     pub(crate) epoch: u64,
@@ -54,11 +53,25 @@ pub(crate) struct Person {
     /// To which relay each path leads.
     pub(crate) paths: Vec<(PathId, usize)>,
     pub(crate) talks: bool,
+    /// Reaches no relay, and none reaches it.
+    pub(crate) cut: bool,
     pub(crate) events: Vec<Event>,
     /// When something new was heard.
     pub(crate) heard: Vec<Instant>,
     /// What was said, to which relay.
     pub(crate) said: Vec<(usize, Kind)>,
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Self {
+            dead: false,
+            epoch: 1,
+            contrary: false,
+            closed: false,
+            inside: BTreeMap::new(),
+        }
+    }
 }
 
 enum Flight {
@@ -70,6 +83,17 @@ enum Flight {
     MediaDown(usize, usize, Vec<u8>),
     Ping(usize, usize, Instant),
     Pong(usize, usize, Instant),
+}
+
+impl Flight {
+    /// Between whom and a relay.
+    fn of(&self) -> Option<usize> {
+        match *self {
+            Self::Up(who, ..) | Self::MediaUp(who, ..) | Self::Ping(who, ..) => Some(who),
+            Self::Down(_, who, _) | Self::MediaDown(_, who, _) | Self::Pong(_, who, _) => Some(who),
+            Self::Trunk(..) => None,
+        }
+    }
 }
 
 pub(crate) fn relay_id(relay: usize) -> RelayId {
@@ -149,6 +173,7 @@ impl Cluster {
             call,
             paths: Vec::new(),
             talks: true,
+            cut: false,
             events: Vec::new(),
             heard: Vec::new(),
             said: Vec::new(),
@@ -177,6 +202,10 @@ impl Cluster {
     }
 
     pub(crate) fn order_move(&mut self, relay: usize, epoch: u64, seats: Vec<RelaySeat>, spread_ms: u32) {
+        // They were told first.
+        for known in &mut self.relays {
+            known.epoch = known.epoch.max(epoch);
+        }
         let order = Move {
             room: config().room,
             epoch: Epoch(epoch),
@@ -187,6 +216,11 @@ impl Cluster {
         for to in self.relays[relay].inside.keys().copied().collect::<Vec<_>>() {
             self.say(relay, to, Kind::Move(order.clone().into()));
         }
+    }
+
+    /// A relay misses a member for so long that it tells the others.
+    pub(crate) fn expel(&mut self, relay: usize, who: usize) {
+        self.obey(relay, who, Kind::Leave(proto::Leave {}));
     }
 
     pub(crate) fn inside(&self, relay: usize) -> Vec<usize> {
@@ -254,7 +288,7 @@ impl Cluster {
             let index = (0..self.relays.len())
                 .find(|index| relay_id(*index) == relay)
                 .unwrap();
-            if self.relays[index].dead {
+            if self.relays[index].dead || self.people[who].cut {
                 self.people[who].call.handle_unreachable(now, &relay);
             } else {
                 self.connect(who, index);
@@ -274,7 +308,11 @@ impl Cluster {
             .filter(|first| first.key().0 <= self.now)
         {
             let now = self.now;
-            match first.remove() {
+            let flight = first.remove();
+            if flight.of().is_some_and(|who| self.people[who].cut) {
+                continue;
+            }
+            match flight {
                 Flight::Up(who, relay, kind) if !self.relays[relay].dead => self.obey(relay, who, kind),
                 Flight::Ping(who, relay, sent) if !self.relays[relay].dead => {
                     self.fly(DELAY, Flight::Pong(relay, who, sent));

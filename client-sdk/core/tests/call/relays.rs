@@ -373,3 +373,58 @@ fn who_comes_back_under_another_number_announces_itself_anew() {
         cluster.people[2].saw(|event| matches!(event, Event::Joined { sender, .. } if sender.get() == 999))
     );
 }
+
+#[test]
+fn who_was_away_for_long_is_no_recording_of_itself() {
+    for (away, told) in [(3.0, false), (12.0, false), (12.0, true)] {
+        let mut cluster = talking(2);
+        let now = cluster.now;
+        let person = &mut cluster.people[2];
+        person.cut = true;
+        for (path, _) in std::mem::take(&mut person.paths) {
+            person.call.remove_path(now, path);
+        }
+        cluster.run(away);
+        for relay in [0, 1].into_iter().filter(|_| told) {
+            cluster.expel(relay, 2);
+        }
+        cluster.people[2].cut = false;
+        cluster.run(8.0);
+        let back = cluster.now;
+        cluster.run(3.0);
+        let announcements: std::collections::BTreeSet<_> = joins(&cluster, 2)
+            .into_iter()
+            .map(|(_, join)| join.announcement)
+            .collect();
+        assert_eq!(announcements.len(), if away > 8.0 { 2 } else { 1 });
+        for me in 0..2 {
+            let person = &mut cluster.people[me];
+            let replay = |event: &Event| matches!(event, Event::Misbehaviour { .. });
+            assert!(!person.saw(replay), "{:?}", person.events);
+            let mut heard = false;
+            person
+                .call
+                .remotes(|public, remote| heard |= remote.sender == id(2) && public.is_some());
+            assert!(heard, "{away} {told}: {:?}", person.events);
+        }
+        assert!(cluster.people[2].gap(back) < ms(100));
+    }
+}
+
+#[test]
+fn relays_that_know_of_no_others_are_not_told_which_of_them_carries() {
+    let mut cluster = Cluster::new(2);
+    cluster.relays.iter_mut().for_each(|relay| relay.epoch = 0);
+    for _ in 0..2 {
+        cluster.join(&[0, 1]);
+    }
+    cluster.run(3.0);
+    cluster.relays[0].dead = true;
+    cluster.run(3.0);
+    for me in 0..2 {
+        assert_eq!(
+            (cluster.people[me].carries(), carries(&cluster, me)),
+            (Some(1), vec![])
+        );
+    }
+}
