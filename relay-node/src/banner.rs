@@ -8,14 +8,18 @@ use std::{
 
 use tracing::{field::display, info, warn};
 
-use crate::config::{Access, Fingerprint, Forward};
+use wzp_wire::RelayId;
+
+use crate::config::{Access, ControlUrl, Fingerprint, Forward};
 
 /// Where a relay listens and how it is known.
 #[derive(Debug)]
 pub struct Banner {
     /// What was bound.
     pub address: SocketAddr,
-    /// SHA-256 of the certificate.
+    /// Its name in its cluster, and where the control plane is.
+    pub cluster: Option<(RelayId, ControlUrl)>,
+    /// SHA-256 of the certificate; in a cluster it is shown until the cluster's authority has signed another one.
     pub fingerprint: Fingerprint,
     /// Whether it is kept in files, or lost at the end.
     pub kept: bool,
@@ -70,6 +74,7 @@ impl Banner {
     fn log(&self) {
         let Self {
             address,
+            cluster,
             fingerprint,
             kept,
             access,
@@ -79,6 +84,9 @@ impl Banner {
         } = self;
         let (access, reflect, metrics) = (access.label(), reflect.map(display), metrics.map(display));
         let forward = forward.as_ref().map(|forward| display(&forward.target));
+        if let Some((relay, control)) = cluster {
+            return info!(%address, %relay, %control, reflect, metrics, version = env!("CARGO_PKG_VERSION"), "listening");
+        }
         macro_rules! listening {
             ($level:ident, $message:literal) => {
                 $level!(
@@ -95,7 +103,9 @@ impl Banner {
     }
 
     fn warns(&self) -> bool {
-        self.access == AccessShown::OpenByDefault && !self.address.ip().is_loopback()
+        self.cluster.is_none()
+            && self.access == AccessShown::OpenByDefault
+            && !self.address.ip().is_loopback()
     }
 }
 
@@ -103,16 +113,12 @@ impl fmt::Display for Banner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "wzp-relay {}", env!("CARGO_PKG_VERSION"))?;
         writeln!(f, "  address      {} (udp)", self.address)?;
-        writeln!(f, "  certificate  sha256 {}", self.fingerprint)?;
-        if !self.kept {
-            writeln!(
-                f,
-                "               new at each start; --cert FILE --key FILE keep one"
-            )?;
-        }
-        match self.access {
-            AccessShown::Open | AccessShown::OpenByDefault => writeln!(f, "  access       open")?,
-            AccessShown::Secret => writeln!(f, "  access       members who know the secret")?,
+        match &self.cluster {
+            Some((relay, control)) => {
+                writeln!(f, "  relay        {relay}")?;
+                writeln!(f, "  control      {control}")?;
+            }
+            None => self.write_standalone(f)?,
         }
         if let Some(reflect) = self.reflect {
             writeln!(f, "  reflect      {reflect} (udp)")?;
@@ -136,5 +142,21 @@ impl fmt::Display for Banner {
             )?;
         }
         Ok(())
+    }
+}
+
+impl Banner {
+    fn write_standalone(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  certificate  sha256 {}", self.fingerprint)?;
+        if !self.kept {
+            writeln!(
+                f,
+                "               new at each start; --cert FILE --key FILE keep one"
+            )?;
+        }
+        match self.access {
+            AccessShown::Open | AccessShown::OpenByDefault => writeln!(f, "  access       open"),
+            AccessShown::Secret => writeln!(f, "  access       members who know the secret"),
+        }
     }
 }

@@ -123,6 +123,25 @@ impl Certificate {
     }
 }
 
+/// A key that exists in memory only, and the request for a certificate that it signs.
+pub(crate) struct Request {
+    /// Its key.
+    pub(crate) key: PrivateKeyDer<'static>,
+    /// PKCS #10, DER.
+    pub(crate) csr: Vec<u8>,
+}
+
+impl Request {
+    pub(crate) fn make() -> Result<Self, CertificateError> {
+        let key = KeyPair::generate()?;
+        let csr = CertificateParams::new(Vec::new())?.serialize_request(&key)?;
+        Ok(Self {
+            key: PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+            csr: csr.der().to_vec(),
+        })
+    }
+}
+
 impl Fingerprint {
     /// That of a certificate in DER form.
     pub fn of(certificate: &[u8]) -> Self {

@@ -1,6 +1,7 @@
 //! The command line and the environment, made into a [`Config`] that cannot be wrong.
 
 mod args;
+mod cluster;
 mod environment;
 mod target;
 
@@ -20,6 +21,7 @@ use wzp_lane::{
 use wzp_relay_core::{limits::ConnectionsConfig, limits::Rate, overload, rooms, speakers, trunk::Side};
 
 pub use args::Args;
+pub use cluster::{Advertise, Cluster, ControlUrl, JoinToken, Listen, Place};
 pub use target::{Fingerprint, Target};
 
 /// What `sysexits.h` calls a command that was used wrongly.
@@ -29,7 +31,9 @@ pub(crate) const EX_USAGE: u8 = 64;
 #[derive(Debug)]
 pub struct Config {
     /// Where to listen.
-    pub listen: SocketAddr,
+    pub listen: Listen,
+    /// The cluster it serves in.
+    pub cluster: Option<Cluster>,
     /// Where the certificate is kept; `None` is a new one each start.
     pub certificate: Option<CertificateFiles>,
     /// Who may enter.
@@ -180,6 +184,9 @@ pub enum ConfigError {
     /// More than are sensible to measure.
     #[error("--probe is given {0} times, at most 64 are possible")]
     Probes(usize),
+    /// Members come with grants of the control plane, and rooms are where it says.
+    #[error("--control cannot be used with --{0}")]
+    ClusterAnd(&'static str),
     /// The names become labels.
     #[error("--probe names {0:?} twice")]
     ProbeName(String),
@@ -215,6 +222,13 @@ impl TryFrom<Args> for Config {
     fn try_from(args: Args) -> Result<Self, ConfigError> {
         let Args {
             listen,
+            control,
+            join_token,
+            id,
+            region,
+            zone,
+            node,
+            advertise,
             cert,
             key,
             secret,
@@ -246,8 +260,34 @@ impl TryFrom<Args> for Config {
             log,
             log_json,
         } = args;
-        if reflect_port == Some(listen.port()) {
-            return Err(ConfigError::ReflectPort(listen.port()));
+        if let Some(port) = reflect_port.filter(|port| (listen.first..=listen.last).contains(port)) {
+            return Err(ConfigError::ReflectPort(port));
+        }
+        let place = Place {
+            region: region.unwrap_or_default(),
+            zone: zone.unwrap_or_default(),
+            node: node.unwrap_or_default(),
+        };
+        let cluster = control
+            .zip(join_token)
+            .zip(id)
+            .map(|((control, token), id)| Cluster {
+                control,
+                token,
+                id,
+                place,
+                advertise,
+            });
+        let standalone = [
+            ("secret", secret.is_some()),
+            ("open", open),
+            ("cert", cert.is_some()),
+            ("forward", forward.is_some()),
+            ("allow-forward", allow_forward),
+            ("forward-secret", forward_secret.is_some()),
+        ];
+        if let Some((flag, _)) = standalone.iter().find(|(_, given)| cluster.is_some() && *given) {
+            return Err(ConfigError::ClusterAnd(flag));
         }
         let access = match secret {
             Some(_) if open => return Err(ConfigError::OpenAndSecret),
@@ -259,7 +299,7 @@ impl TryFrom<Args> for Config {
         if allow_forward && forward.is_some() {
             return Err(ConfigError::ForwardBothWays);
         }
-        let takes_relays = allow_forward || listen.ip().is_loopback();
+        let takes_relays = allow_forward || cluster.is_none() && listen.ip.is_loopback();
         let forward_key = match forward_secret {
             Some(_) if forward.is_none() && !takes_relays => return Err(ConfigError::NeedlessForwardSecret),
             Some(secret) => Some(relays_key(&secret, &access)?),
@@ -283,7 +323,8 @@ impl TryFrom<Args> for Config {
                 above: usize::from(loudest_above),
                 loudest: usize::from(loudest),
             },
-            side: if forward.is_some() {
+            // In a cluster, too, members have handles as soon as they are there.
+            side: if forward.is_some() || cluster.is_some() {
                 Side::Downstream
             } else {
                 Side::Upstream
@@ -291,6 +332,7 @@ impl TryFrom<Args> for Config {
         };
         Ok(Self {
             listen,
+            cluster,
             certificate: cert.zip(key).map(|(cert, key)| CertificateFiles { cert, key }),
             access,
             reflect_port,

@@ -5,7 +5,7 @@ use std::{sync::Arc, vec};
 use bytes::Bytes;
 use wzp_relay_core::{admission::Refusal, outbox::List};
 use wzp_wire::{
-    RoomName, SenderId,
+    Epoch, RoomName, SenderId,
     signal::{self, Kind, Reason, proto},
 };
 
@@ -88,6 +88,8 @@ pub(crate) enum Head {
         request: u32,
         /// Its number.
         sender: SenderId,
+        /// Of the room's lease.
+        epoch: Epoch,
     },
     /// A relay, for a member of its own.
     Trunk {
@@ -170,12 +172,16 @@ impl Part {
     pub(crate) fn frame(&self) -> Bytes {
         let more = self.more;
         frame(match self.head {
-            Head::Room { request, sender } => Kind::Joined(proto::Joined {
+            Head::Room {
+                request,
+                sender,
+                epoch,
+            } => Kind::Joined(proto::Joined {
                 request,
                 sender: sender.get().into(),
                 members: self.members.iter().map(Entry::member).collect(),
                 more,
-                epoch: 0,
+                epoch: epoch.0,
             }),
             Head::Trunk {
                 handle,
@@ -210,11 +216,11 @@ pub(crate) fn trunk_member(handle: u16, sender: SenderId, announcement: &[u8]) -
     }
 }
 
-pub(crate) fn trunk_member_joined(room: &RoomName, member: proto::TrunkMember) -> Bytes {
+pub(crate) fn trunk_member_joined(room: &RoomName, member: proto::TrunkMember, epoch: Epoch) -> Bytes {
     frame(Kind::TrunkMemberJoined(proto::TrunkMemberJoined {
         room: room.to_string(),
         member: Some(member),
-        epoch: 0,
+        epoch: epoch.0,
     }))
 }
 
@@ -258,8 +264,12 @@ mod tests {
             key: id,
             announcement: vec![7; 256].into(),
         });
-        let (request, sender) = (3, sender(9));
-        Roster::new(Head::Room { request, sender }, members.collect())
+        let head = Head::Room {
+            request: 3,
+            sender: sender(9),
+            epoch: Epoch::NONE,
+        };
+        Roster::new(head, members.collect())
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! packet loops only ever see the snapshots that [`Hall::publish`] swaps in.
 
 mod cluster;
+mod leasing;
+mod peering;
 mod trunks;
 
 use std::{
@@ -21,13 +23,18 @@ use wzp_relay_core::{
     trunk::Side,
 };
 use wzp_socket::clock;
-use wzp_wire::{RoomName, SenderId};
+use wzp_wire::{Epoch, RoomName, SenderId};
 
 use crate::{
+    cluster::Cluster,
     frames::{self, Entry, Head, Roster},
     port::{Port, RoomCell, Seat, Seats},
     random::SystemRng,
 };
+
+use cluster::Together;
+pub(crate) use cluster::{Moved, Placed};
+pub(crate) use peering::Told;
 
 /// Rooms and their members.
 pub(crate) struct Hall {
@@ -40,6 +47,8 @@ struct State {
     rooms: Rooms<Arc<Port>>,
     cells: HashMap<RoomName, Arc<RoomCell>>,
     upstream: Option<Arc<Port>>,
+    /// In a cluster.
+    together: Option<Box<Together>>,
 }
 
 /// Somebody who wants to enter.
@@ -57,11 +66,12 @@ pub(crate) struct Occupancy {
 }
 
 impl Hall {
-    pub(crate) fn new(config: rooms::Config) -> Self {
+    pub(crate) fn new(config: rooms::Config, cluster: Option<&Arc<Cluster>>) -> Self {
         let state = State {
             rooms: Rooms::new(config),
             cells: HashMap::new(),
             upstream: None,
+            together: cluster.map(|cluster| Box::new(Together::new(Arc::clone(cluster)))),
         };
         Self {
             state: Mutex::new(state),
@@ -103,6 +113,7 @@ impl Hall {
         let head = Head::Room {
             request,
             sender: seat.sender,
+            epoch: Epoch::NONE,
         };
         port.outbox.push_roster(Roster::new(head, others.collect()));
         state.tell_joined(&seat, self.side);
@@ -124,8 +135,13 @@ impl Hall {
         };
         let Some(seat) = slot.swap(None) else { return false };
         let mut state = self.lock();
-        state.remove(&seat, self.side);
         port.outbox.leave_room();
+        if state.together.is_some() {
+            state.exit(clock::now(), &seat);
+            self.changed.notify_one();
+            return true;
+        }
+        state.remove(&seat, self.side);
         if self.side == Side::Downstream {
             state.clear_if_abandoned(&seat.room, self.side);
         }
@@ -275,7 +291,7 @@ impl State {
                 }
                 (To::Trunk(id), Some(handle)) if side == Side::Upstream && member.trunk() != Some(id) => {
                     let member = frames::trunk_member(handle, seat.sender, &member.announcement);
-                    let came = frames::trunk_member_joined(&seat.room, member);
+                    let came = frames::trunk_member_joined(&seat.room, member, Epoch::NONE);
                     outlet.port.outbox.push_came(handle, came);
                 }
                 _ => {}

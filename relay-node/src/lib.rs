@@ -12,12 +12,17 @@
 
 mod banner;
 mod beside;
+mod bulletin;
 mod cert;
+mod cluster;
 mod config;
+mod control;
 mod doors;
+mod drain;
 mod frames;
 mod hall;
 mod http;
+mod keys;
 mod lanes;
 mod load;
 mod logging;
@@ -25,6 +30,7 @@ mod media;
 mod metrics;
 mod outbound;
 mod outbox;
+mod peers;
 mod port;
 mod probes;
 mod random;
@@ -38,7 +44,8 @@ mod upstream;
 pub use banner::{AccessShown, Banner};
 pub use cert::{Certificate, CertificateError};
 pub use config::{
-    Access, Args, CertificateFiles, Config, ConfigError, Fingerprint, Forward, Limits, Log, Target,
+    Access, Advertise, Args, CertificateFiles, Cluster, Config, ConfigError, ControlUrl, Fingerprint,
+    Forward, JoinToken, Limits, Listen, Log, Place, Target,
 };
 pub use relay::Relay;
 

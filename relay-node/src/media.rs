@@ -169,7 +169,8 @@ impl Media {
 
     fn trunk(&mut self, now: Instant, port: &Arc<Port>, trunk: &Trunk<'_>, out: &mut SendBatch) {
         let count = u32::try_from(trunk.count()).unwrap_or(u32::MAX);
-        let in_rate = port.bucket.take(self.trunk_rate, now, count);
+        // A relay of the cluster holds its members to their rates itself.
+        let in_rate = port.link.is_some() || port.bucket.take(self.trunk_rate, now, count);
         // Taken out for the time of the call, so that a packet can be put together in it.
         let mut scratch = std::mem::take(&mut self.scratch);
         for (handle, packet) in trunk.iter() {

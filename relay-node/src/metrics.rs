@@ -2,6 +2,7 @@
 //!
 //! Names are those of the metric set. Nothing here carries a room, member, address or token as a label.
 
+mod cluster;
 mod hot;
 mod probes;
 mod process;
@@ -9,7 +10,7 @@ mod quality;
 mod shed;
 mod text;
 
-pub(crate) use process::packet_threads;
+pub(crate) use process::{cpu_time, packet_threads};
 pub(crate) use text::CONTENT_TYPE;
 
 use std::{
@@ -71,6 +72,7 @@ pub(crate) struct Metrics {
     upstream_waiting: Gauge,
     quality: Quality,
     probes: Probes,
+    cluster: cluster::Cluster,
 }
 
 /// What the packet loops count.
@@ -139,6 +141,7 @@ impl Metrics {
             upstream_waiting: Gauge::default(),
             quality: Quality::new(),
             probes: Probes::default(),
+            cluster: cluster::Cluster::default(),
             registry,
         };
         metrics.register();
@@ -367,6 +370,8 @@ impl Metrics {
         self.rooms.set(gauge(occupancy.rooms));
         self.members.set(gauge(occupancy.members));
         self.lanes.set(gauge(lanes));
+        self.peers(relay.hall.peer_count());
+        self.moved(relay.hall.take_moved());
         let waiting = relay.upstream.as_ref().map_or(0, Upstream::waiting);
         self.upstream_waiting.set(gauge(waiting));
         let lane_load = lanes as f64 / relay.max_lanes.max(1) as f64;
@@ -385,7 +390,7 @@ impl Metrics {
             self.load.get_or_create(&label("resource", resource)).set(load);
         }
         let now = relay.lifecycle().label();
-        for state in [Lifecycle::Serving.label(), Lifecycle::Over.label()] {
+        for state in Lifecycle::LABELS {
             self.state
                 .get_or_create(&label("state", state))
                 .set(i64::from(state == now));

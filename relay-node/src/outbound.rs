@@ -18,7 +18,7 @@ use crate::{
     frames,
     lanes::{self, Lanes},
     outbox::{Budget, outbox},
-    port::{Port, Seats},
+    port::{Link, Port, Seats},
     session::{End, Reader, SOFTWARE, Writer},
     tls,
 };
@@ -88,11 +88,52 @@ impl Caller {
     ) -> Result<Call, CallError> {
         let call = async {
             let address = self.look_up(target).await?;
-            let config = tls::client(pin)?;
+            let config = tls::client(pin.into_iter().collect())?;
             let connection = self.endpoint.connect_with(config, address, "wzp-relay")?.await?;
-            self.introduce(connection, role, seats).await
+            self.introduce(connection, role, seats, None).await
         };
         time::timeout(TIME, call).await.map_err(|_| CallError::Timeout)?
+    }
+
+    /// Calls another relay of the cluster, which `config` knows by its certificate.
+    pub(crate) async fn call_peer(
+        &self,
+        address: SocketAddr,
+        config: quinn::ClientConfig,
+        link: Link,
+    ) -> Result<Call, CallError> {
+        let call = async {
+            let connection = self.connect(address, config)?.await?;
+            self.introduce(connection, Role::Peer, Seats::trunk(), Some(link))
+                .await
+        };
+        time::timeout(TIME, call).await.map_err(|_| CallError::Timeout)?
+    }
+
+    /// Whether a handshake with `address` comes about and shows one of `certificates`.
+    pub(crate) async fn check(
+        &self,
+        address: SocketAddr,
+        certificates: Vec<Fingerprint>,
+    ) -> Result<(), CallError> {
+        let call = async {
+            let connection = self.connect(address, tls::client(certificates)?)?.await?;
+            connection.close(quinn::VarInt::from_u32(0), b"checked");
+            Ok(())
+        };
+        time::timeout(TIME, call).await.map_err(|_| CallError::Timeout)?
+    }
+
+    fn connect(
+        &self,
+        address: SocketAddr,
+        config: quinn::ClientConfig,
+    ) -> Result<quinn::Connecting, CallError> {
+        let ours = self.endpoint.local_addr().map_err(CallError::Lookup)?;
+        if ours.is_ipv4() && address.is_ipv6() {
+            return Err(CallError::NoAddress);
+        }
+        Ok(self.endpoint.connect_with(config, address, "wzp-relay")?)
     }
 
     async fn look_up(&self, target: &Target) -> Result<SocketAddr, CallError> {
@@ -106,11 +147,17 @@ impl Caller {
             .ok_or(CallError::NoAddress)
     }
 
-    async fn introduce(&self, connection: Connection, role: Role, seats: Seats) -> Result<Call, CallError> {
+    async fn introduce(
+        &self,
+        connection: Connection,
+        role: Role,
+        seats: Seats,
+        link: Option<Link>,
+    ) -> Result<Call, CallError> {
         let known = self.sessions.enter(connection.remote_address());
         let (mut send, recv) = connection.open_bi().await?;
         let (outbox, outgoings) = outbox(role, &self.budget);
-        let port = Port::new(connection.clone(), [0; 32], Leg::Mesh, seats, outbox, None);
+        let port = Port::new(connection.clone(), [0; 32], Leg::Mesh, seats, outbox, link);
         let (offered, offer) = lanes::offer(&self.lanes, &port, self.aeads).ok().unzip();
         let hello = Hello {
             software: SOFTWARE.to_owned(),

@@ -83,7 +83,10 @@ impl Slow {
 
 /// A queue for somebody who came as `role`, its bytes counted in `budget`.
 pub(crate) fn outbox(role: Role, budget: &Arc<Budget>) -> (Outbox, Outgoings) {
-    let config = if role == Role::Relay { RELAY } else { MEMBER };
+    let config = match role {
+        Role::Relay | Role::Peer => RELAY,
+        _ => MEMBER,
+    };
     let shared = Arc::new(Shared {
         id: budget.next_id(),
         budget: Arc::clone(budget),

@@ -20,13 +20,13 @@ use crate::{
     relay::Shared,
 };
 
-/// Probes `target` for as long as the relay runs.
-pub(crate) async fn run(relay: Arc<Shared>, caller: Arc<Caller>, target: Target) {
+/// Probes `target` for as long as the relay runs, into `probe`.
+pub(crate) async fn run(relay: Arc<Shared>, caller: Arc<Caller>, target: Target, probe: Arc<Mutex<Probe>>) {
     let mut prober = Prober {
         relay,
         caller,
         target,
-        probe: Arc::default(),
+        probe,
         said: Standing::Unknown,
         trouble: None,
     };
@@ -135,7 +135,8 @@ impl Prober {
     }
 }
 
-fn send(caller: &Caller, port: &Port, ping: &Ping) {
+/// Sends a PING to `port`, over its lane if it has one.
+pub(crate) fn send(caller: &Caller, port: &Port, ping: &Ping) {
     let mut buf = [0; PING_LEN + 64];
     let Some(lane) = &*port.lane() else {
         if Datagram::Ping(*ping).encode(&mut buf).is_ok() {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -20,6 +21,7 @@ use wzp_lane::Aead;
 use wzp_relay_core::{
     admission::{Policy, Refusal},
     lifecycle::Lifecycle,
+    meter::{Capacity, Meter},
     overload::Overload,
     stats::Counters,
 };
@@ -33,16 +35,21 @@ use crate::{
     banner::Banner,
     beside::Beside,
     cert::Certificate,
+    cluster::Cluster,
     config::{Config, Limits},
+    control,
     doors::{Door, DoorKind},
+    drain,
     hall::Hall,
     http,
+    keys::{self, Keys},
     lanes::Lanes,
     load,
     media::Media,
     metrics::Metrics,
     outbound::Caller,
     outbox::Budget,
+    peers,
     port::Port,
     probes,
     random::{SystemRng, random},
@@ -65,7 +72,7 @@ pub(crate) struct Shared {
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) aeads: &'static [Aead],
     /// Which members may enter, here or behind another relay.
-    pub(crate) policy: Policy,
+    pub(crate) policy: ArcSwap<Policy>,
     /// Which relays may bring them.
     pub(crate) relay_policy: Policy,
     pub(crate) limits: Limits,
@@ -77,6 +84,7 @@ pub(crate) struct Shared {
     /// Others may be downstream of this one.
     pub(crate) takes_relays: bool,
     pub(crate) upstream: Option<Upstream>,
+    pub(crate) cluster: Option<Arc<Cluster>>,
     pub(crate) max_lanes: usize,
     pub(crate) max_rooms: usize,
     /// Whether the packet loops keep up.
@@ -110,6 +118,7 @@ impl Relay {
     pub async fn bind(config: Config) -> anyhow::Result<Self> {
         let Config {
             listen,
+            cluster,
             certificate,
             access,
             reflect_port,
@@ -129,11 +138,19 @@ impl Relay {
         } = config;
         let kept = certificate.is_some();
         let certificate = Certificate::obtain(certificate.as_ref())?;
-        let server = tls::server(&certificate)?;
-        let main = sockets::bind(listen, &socket_config(io_threads))?;
+        let keys = match &cluster {
+            Some(cluster) => Some(Arc::new(Keys::new(cluster.token.authority, &certificate)?)),
+            None => None,
+        };
+        let server = match &keys {
+            Some(keys) => tls::server_of(keys::server(keys)?),
+            None => tls::server(&certificate)?,
+        };
+        let first = SocketAddr::new(listen.ip, listen.first);
+        let main = sockets::bind_range(first, listen.first..=listen.last, &socket_config(io_threads))?;
         let reflect = match reflect_port {
             Some(port) => Some(sockets::bind(
-                SocketAddr::new(listen.ip(), port),
+                SocketAddr::new(listen.ip, port),
                 &socket_config(1),
             )?),
             None => None,
@@ -147,6 +164,7 @@ impl Relay {
         };
         let banner = Banner {
             address: main.local_addr(),
+            cluster: cluster.as_ref().map(|it| (it.id.clone(), it.control.clone())),
             fingerprint: certificate.fingerprint(),
             kept,
             access: Banner::access(&access),
@@ -155,7 +173,19 @@ impl Relay {
             metrics: http.as_ref().and_then(|http| http.local_addr().ok()),
         };
         let overload = Arc::new(Overload::new(limits.overload));
-        let metrics = Arc::new(Metrics::new(&probes, forward.as_ref(), &overload));
+        let mut metrics = Metrics::new(&probes, forward.as_ref(), &overload);
+        if let Some(cluster) = &cluster {
+            metrics.register_cluster(cluster);
+        }
+        let metrics = Arc::new(metrics);
+        let cluster = cluster.zip(keys).map(|(config, keys)| {
+            let meter = Meter::new(capacity(&limits));
+            Arc::new(Cluster::new(config, keys, banner.address, banner.metrics, meter))
+        });
+        let policy = match &cluster {
+            Some(_) => Policy::Cluster(None),
+            None => Policy::of(access.key().map(GrantKey::public)),
+        };
         let beside = (0..BESIDE).map(|_| {
             let counters = metrics.counters();
             Beside::new(
@@ -167,10 +197,10 @@ impl Relay {
             )
         });
         let shared = Arc::new(Shared {
-            hall: Hall::new(rooms),
+            hall: Hall::new(rooms, cluster.as_ref()),
             lanes: LaneTable::new(max_lanes, ids),
             aeads,
-            policy: Policy::of(access.key().map(GrantKey::public)),
+            policy: ArcSwap::from_pointee(policy),
             relay_policy: Policy::of(forward_key.as_deref().map(GrantKey::public)),
             limits,
             boot_id: random(),
@@ -180,6 +210,7 @@ impl Relay {
             max_lanes,
             max_rooms: rooms.rooms,
             upstream: forward.map(Upstream::new),
+            cluster,
             overload: Arc::clone(&overload),
             refusals: Semaphore::new(limits.polite_refusals),
             complaints: Complaints::default(),
@@ -258,7 +289,18 @@ impl Relay {
             tasks.spawn(crate::upstream::run(Arc::clone(&shared), Arc::clone(&caller)));
         }
         for target in probes {
-            tasks.spawn(probes::run(Arc::clone(&shared), Arc::clone(&caller), target));
+            let probe = Arc::default();
+            tasks.spawn(probes::run(
+                Arc::clone(&shared),
+                Arc::clone(&caller),
+                target,
+                probe,
+            ));
+        }
+        if shared.cluster.is_some() {
+            tasks.spawn(control::run(Arc::clone(&shared), Arc::clone(&caller)));
+            tasks.spawn(peers::run(Arc::clone(&shared), Arc::clone(&caller)));
+            tasks.spawn(drain::keep(Arc::clone(&shared)));
         }
         shared.wait_for_end(&mut stop).await;
         tasks.abort_all();
@@ -268,6 +310,16 @@ impl Relay {
             // For those who have not taken their goodbye; it has until then to leave.
             let _ = time::timeout(LAST_WORDS, door.endpoint.wait_idle()).await;
         }
+    }
+}
+
+/// What the load is compared with.
+fn capacity(limits: &Limits) -> Capacity {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Capacity {
+        cores: u32::try_from(cores).unwrap_or(u32::MAX),
+        connections: u64::try_from(limits.connections.total).unwrap_or(u64::MAX),
+        ..Capacity::default()
     }
 }
 
@@ -348,7 +400,21 @@ impl Shared {
         &self.beside[at]
     }
 
-    fn set(&self, change: impl FnOnce(Lifecycle) -> Lifecycle) -> Lifecycle {
+    fn handle_signal(&self) {
+        let now = clock::now();
+        match &self.cluster {
+            Some(cluster) if cluster.keys.is_enrolled() => {
+                if let Lifecycle::Draining { .. } = self.set(|state| state.handle_drain_signal(now)) {
+                    drain::begin(cluster);
+                }
+            }
+            _ => {
+                self.set(|state| state.handle_signal(now));
+            }
+        }
+    }
+
+    pub(crate) fn set(&self, change: impl FnOnce(Lifecycle) -> Lifecycle) -> Lifecycle {
         let mut now = Lifecycle::Over;
         self.lifecycle.send_modify(|state| {
             *state = change(*state);
@@ -373,7 +439,7 @@ impl Shared {
             tokio::select! {
                 signal = stop.recv() => {
                     info!("stopping");
-                    self.set(|state| state.handle_signal(clock::now()));
+                    self.handle_signal();
                     let open = self.open_connections().0;
                     self.set(|state| state.handle_open(open));
                     if signal.is_none() {

@@ -5,6 +5,7 @@
 
 mod greeting;
 mod member;
+mod peer;
 mod stream;
 mod trunk;
 
@@ -17,6 +18,7 @@ use wzp_relay_core::{
     admission::{self, Refusal},
     limits::Prefix,
     stats::Leg,
+    trunk::Side,
 };
 use wzp_socket::relay::{Lane, Session};
 use wzp_wire::signal::{Kind, LaneAccept, LaneOffer, Reason, Role, SignalMessage, Welcome};
@@ -26,12 +28,14 @@ use crate::{
     frames,
     lanes::{self, Lanes, Numbers},
     outbox::{Cut, Slow, outbox},
-    port::{Port, Seats},
+    peers,
+    port::{Link, Port, Seats},
     relay::{Shared, Ticket},
 };
 use greeting::Greeted;
 pub(crate) use greeting::unix_now;
 use member::Member;
+use peer::Peer;
 pub(crate) use stream::{Reader, Writer};
 use trunk::Trunk;
 pub(crate) use trunk::lose_later;
@@ -60,7 +64,15 @@ pub(crate) enum End {
 
 impl End {
     /// Every value of the label `reason`.
-    pub(crate) const LABELS: [&str; 6] = ["leave", "timeout", "error", "kicked", "slow_reader", "shutdown"];
+    pub(crate) const LABELS: [&str; 7] = [
+        "leave",
+        "timeout",
+        "error",
+        "kicked",
+        "slow_reader",
+        "shutdown",
+        "migrated",
+    ];
 
     /// The value of the label `reason`.
     pub(crate) fn label(&self) -> &'static str {
@@ -68,6 +80,7 @@ impl End {
             Self::Left => "leave",
             Self::Idle => "timeout",
             Self::Broken(_) => "error",
+            Self::Refused(refusal) if refusal.reason == Reason::Moved => "migrated",
             Self::Refused(_) => "kicked",
             Self::SlowReader(_) => "slow_reader",
             Self::Shutdown => "shutdown",
@@ -209,16 +222,22 @@ async fn run(relay: &Arc<Shared>, lanes: &Arc<Lanes>, connection: &Connection, g
         entrant,
         hello,
         role,
+        peer,
         mut reader,
         send,
     } = *greeted;
     let (outbox, outgoings) = outbox(role, &relay.budget);
     let (leg, seats) = match role {
-        Role::Relay => (Leg::Mesh, Seats::trunk()),
+        Role::Relay | Role::Peer => (Leg::Mesh, Seats::trunk()),
         Role::Member => (Leg::Client, Seats::member()),
         _ => (Leg::Client, Seats::Asker),
     };
-    let port = Port::new(connection.clone(), hello.identity_key, leg, seats, outbox, None);
+    let link = peer.map(|relay| Link {
+        relay,
+        side: Side::Upstream,
+    });
+    let is_peer = link.is_some();
+    let port = Port::new(connection.clone(), hello.identity_key, leg, seats, outbox, link);
     let mut signals = Signals {
         relay: Arc::clone(relay),
         lanes: Arc::clone(lanes),
@@ -233,6 +252,7 @@ async fn run(relay: &Arc<Shared>, lanes: &Arc<Lanes>, connection: &Connection, g
     let mut party = match role {
         Role::Relay => Party::Trunk(Trunk::new(relay, &port)),
         Role::Member => Party::Member(Box::new(Member::new(relay, &port, entrant, hello))),
+        Role::Peer => Party::Peer(Peer::start(relay, &port)),
         _ => Party::Probe,
     };
     let cut = writer.cut();
@@ -240,6 +260,7 @@ async fn run(relay: &Arc<Shared>, lanes: &Arc<Lanes>, connection: &Connection, g
         end = read(&mut signals, &mut reader, &mut party) => end,
         end = writer.run() => end,
         end = datagrams(relay, &port) => end,
+        end = peers::watch(relay, &port), if is_peer => end,
         why = cut => match why {
             Cut::SlowReader(slow) => End::SlowReader(slow),
             Cut::Goodbye(refusal) => End::Refused(refusal),
@@ -249,6 +270,7 @@ async fn run(relay: &Arc<Shared>, lanes: &Arc<Lanes>, connection: &Connection, g
     match party {
         Party::Member(member) => member.left(),
         Party::Trunk(trunk) => trunk.left(),
+        Party::Peer(peer) => peer.left(&end),
         Party::Probe => {}
     }
     debug!(?end, "session ended");
@@ -260,6 +282,7 @@ async fn run(relay: &Arc<Shared>, lanes: &Arc<Lanes>, connection: &Connection, g
 enum Party {
     Member(Box<Member>),
     Trunk(Trunk),
+    Peer(Peer),
     Probe,
 }
 
@@ -282,7 +305,7 @@ impl Signals {
             lane,
             observed: self.port.connection.remote_address(),
             reflect_port: self.relay.reflect_port,
-            relay_id: None,
+            relay_id: self.relay.cluster.as_ref().map(|cluster| cluster.id().clone()),
         };
         frames::frame(Kind::Welcome(welcome.into()))
     }
@@ -339,6 +362,7 @@ async fn read(signals: &mut Signals, reader: &mut Reader, party: &mut Party) -> 
         let handled = match party {
             Party::Member(member) => member.handle(kind),
             Party::Trunk(trunk) => trunk.handle(kind),
+            Party::Peer(peer) => peer.handle(kind),
             Party::Probe => Err(unexpected()),
         };
         if let Err(refusal) = handled {

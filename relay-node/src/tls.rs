@@ -37,7 +37,12 @@ pub(crate) fn server(certificate: &Certificate) -> Result<quinn::ServerConfig, T
     tls.alpn_protocols = vec![quic::ALPN.to_vec()];
     // Nobody resumes: a new connection has to prove its identity anyway.
     tls.send_tls13_tickets = 0;
-    let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+    Ok(server_of(QuicServerConfig::try_from(tls)?))
+}
+
+/// The same with any TLS.
+pub(crate) fn server_of(tls: QuicServerConfig) -> quinn::ServerConfig {
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
     let mut transport = quic::transport_config(quic::Role::Relay);
     transport
         .max_concurrent_bidi_streams(1_u32.into())
@@ -46,12 +51,13 @@ pub(crate) fn server(certificate: &Certificate) -> Result<quinn::ServerConfig, T
         .receive_window(RECEIVE_WINDOW.into())
         .send_window(SEND_WINDOW);
     config.transport_config(Arc::new(transport));
-    Ok(config)
+    config
 }
 
-/// For relays that we connect to; `pin` is the certificate expected of them.
-pub(crate) fn client(pin: Option<Fingerprint>) -> Result<quinn::ClientConfig, TlsError> {
-    let mut config = quic::client_config(move |shown| pin.is_none_or(|pin| pin == Fingerprint::of(shown)))?;
+/// For relays that we connect to; one of `pins` is the certificate expected of them, any if there are none.
+pub(crate) fn client(pins: Vec<Fingerprint>) -> Result<quinn::ClientConfig, TlsError> {
+    let takes = move |shown: &[u8]| pins.is_empty() || pins.contains(&Fingerprint::of(shown));
+    let mut config = quic::client_config(takes)?;
     let mut transport = quic::transport_config(quic::Role::Client);
     // A relay that is gone is noticed three times as soon as a client has to be.
     transport

@@ -52,7 +52,7 @@ DOORS = {
     "axum": ({"wzp-relay", "wzp-control"}, r"/http(/|\.rs)"),
     "tonic": ({"wzp-proto", "wzp-relay", "wzp-control"}, r"/grpc(/|\.rs)|/control(/|\.rs)"),
     "sqlx": ({"wzp-control"}, r"/store(/|\.rs)"),
-    "hyper-util": ({"wzp-sdk"}, r"client-sdk/src/control(/|\.rs)"),
+    "hyper-util": ({"wzp-sdk", "wzp-relay"}, r"/control(/|\.rs)"),
     "hyper-rustls": ({"wzp-sdk"}, r"client-sdk/src/control(/|\.rs)"),
     "rustls-native-certs": ({"wzp-sdk"}, r"client-sdk/src/control(/|\.rs)"),
     "prometheus-client": ({"wzp-relay", "wzp-control"}, r"/metrics(/|\.rs)|/http\.rs"),

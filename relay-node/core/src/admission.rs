@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use wzp_identity::{Grant, GrantError, GrantPublicKey, GrantRole, PublicIdentity, RoomScope, TrustedKeys};
 use wzp_wire::{
-    RoomName, SenderId,
+    Epoch, RelayId, RoomName, SenderId,
     signal::{Invalid, Reason},
 };
 
-use crate::{limits::ConnectionsError, rooms::JoinError};
+use crate::{leases::NotServed, limits::ConnectionsError, rooms::JoinError};
 
 /// Difference between the clocks of issuer and relay that is forgiven.
 const LEEWAY_SECS: u64 = 30;
@@ -20,6 +20,8 @@ pub enum Policy {
     Open,
     /// Whoever has a grant signed by one of these keys.
     Grants(Box<TrustedKeys>),
+    /// In a cluster: the same, and the grant may be for relays by name. `None`: no key is known yet.
+    Cluster(Option<Box<TrustedKeys>>),
 }
 
 /// What somebody says of itself, and what it is to be compared with.
@@ -103,12 +105,20 @@ impl Policy {
     pub fn admit(&self, claim: Claim<'_>) -> Result<Entrant, Refusal> {
         let identity = PublicIdentity::from_bytes(claim.identity_key)
             .map_err(|error| Refusal::new(Reason::Malformed, error.to_string()))?;
-        let grant = match self {
+        let keys = match self {
             Self::Open => None,
-            Self::Grants(_) if claim.grant.is_empty() => {
+            Self::Grants(keys) | Self::Cluster(Some(keys)) => Some(keys),
+            Self::Cluster(None) => {
+                let text = "this relay has not yet heard whom to believe";
+                return Err(Refusal::for_now(Reason::NotServed, text, Duration::from_secs(1)));
+            }
+        };
+        let grant = match keys {
+            None => None,
+            Some(_) if claim.grant.is_empty() => {
                 return Err(Refusal::new(Reason::GrantMissing, "this relay asks for a grant"));
             }
-            Self::Grants(keys) => {
+            Some(keys) => {
                 let grant = wzp_identity::verify(claim.grant, keys, claim.unix_now, LEEWAY_SECS)?;
                 if grant.subject() != identity.fingerprint() {
                     return Err(Refusal::new(
@@ -116,7 +126,7 @@ impl Policy {
                         "the grant is for somebody else",
                     ));
                 }
-                if !grant.claims().relays.is_empty() {
+                if matches!(self, Self::Grants(_)) && !grant.claims().relays.is_empty() {
                     return Err(Refusal::new(
                         Reason::GrantInvalid,
                         "the grant is for relays by name, and this relay has none",
@@ -201,6 +211,18 @@ impl Entrant {
         room.is_none_or(|room| *room == RoomScope::Any)
     }
 
+    /// The epoch of the room at which the grant was issued.
+    pub fn epoch(&self) -> Epoch {
+        let epoch = self.grant.as_ref().map(|grant| grant.claims().epoch);
+        epoch.map_or(Epoch::NONE, Epoch)
+    }
+
+    /// The relays that the grant names, the carrying ones first.
+    pub fn relays(&self) -> Vec<RelayId> {
+        let names = self.grant.iter().flat_map(|grant| &grant.claims().relays);
+        names.filter_map(|name| RelayId::parse(name).ok()).collect()
+    }
+
     /// The sender id that the issuer of the grant wants.
     pub fn preferred_sender(&self) -> Option<SenderId> {
         self.grant.as_ref()?.claims().sender.and_then(SenderId::new)
@@ -236,6 +258,17 @@ impl From<JoinError> for Refusal {
             }
             JoinError::AnnouncementInUse => Self::new(Reason::AnnouncementInUse, text),
         }
+    }
+}
+
+impl From<NotServed> for Refusal {
+    fn from(error: NotServed) -> Self {
+        let reason = match error {
+            NotServed::Stale => Reason::StaleEpoch,
+            NotServed::OtherRelays => Reason::GrantRelay,
+            NotServed::Unknown => Reason::NotServed,
+        };
+        Self::new(reason, error.to_string())
     }
 }
 
@@ -384,6 +417,34 @@ mod tests {
         let grant = issuer.issue(claims).unwrap();
         let reason = admit(&policy(), &identity(1), &grant).unwrap_err();
         assert_eq!(reason, Reason::GrantInvalid);
+    }
+
+    #[test]
+    fn a_cluster_takes_grants_for_relays_by_name_once_it_knows_whom_to_believe() {
+        let claims = GrantClaims {
+            subject: identity(1).fingerprint(),
+            role: GrantRole::Member,
+            room: RoomScope::Any,
+            relays: vec!["b".to_owned(), "a".to_owned()],
+            sender: Some(3),
+            epoch: 7,
+            validity: Validity {
+                not_before: NOW - 100,
+                expires: NOW + 100,
+            },
+            id: String::new(),
+        };
+        let issuer = shared_secret_issuer("0123456789abcdef").unwrap();
+        let grant = issuer.issue(claims).unwrap();
+        let reason = admit(&Policy::Cluster(None), &identity(1), &grant).unwrap_err();
+        assert_eq!(reason, Reason::NotServed);
+        let keys = Box::new(TrustedKeys::new(issuer.public().clone()));
+        let entrant = admit(&Policy::Cluster(Some(keys)), &identity(1), &grant).unwrap();
+        let names: Vec<_> = entrant.relays().iter().map(RelayId::to_string).collect();
+        assert_eq!(
+            (entrant.epoch(), names),
+            (Epoch(7), vec!["b".to_owned(), "a".to_owned()])
+        );
     }
 
     #[test]

@@ -6,11 +6,14 @@
 #![deny(clippy::needless_pass_by_ref_mut)]
 
 pub mod admission;
+pub mod backoff;
 pub mod fanout;
 pub mod forward;
 pub mod leases;
 pub mod lifecycle;
 pub mod limits;
+pub mod meter;
+pub mod newest;
 pub mod outbox;
 pub mod overload;
 pub mod probe;

@@ -27,6 +27,8 @@ use crate::{
 };
 pub use cluster::{Behind, Change, Newcomer};
 use publish::Publications;
+#[cfg(test)]
+pub(crate) use tests::Seeded;
 pub use trunks::Bearer;
 
 /// For so long standby members hear somebody who has begun to carry here: whoever moves to this relay sends to both it

@@ -4,8 +4,12 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Parser, builder::BoolishValueParser};
 use wzp_lane::ids::ServerId;
+use wzp_wire::RelayId;
 
-use super::{Fingerprint, Target};
+use super::{
+    Fingerprint, Target,
+    cluster::{Advertise, ControlUrl, JoinToken, Listen, place},
+};
 
 /// Forwards sealed voice between the members of rooms.
 ///
@@ -15,14 +19,60 @@ use super::{Fingerprint, Target};
 #[derive(Debug, Parser)]
 #[command(name = "wzp-relay", version, max_term_width = 110)]
 pub struct Args {
-    /// UDP address and port for everything
+    /// UDP address and port for everything; port 0 is any free one, and of FIRST-LAST the first free one is taken
     #[arg(
         long,
         env = "WZP_RELAY_LISTEN",
-        value_name = "ADDR:PORT",
+        value_name = "ADDR:PORT[-PORT]",
         default_value = "0.0.0.0:4433"
     )]
-    pub(super) listen: SocketAddr,
+    pub(super) listen: Listen,
+
+    /// Serve in the cluster of this control plane; each address of the name is one replica of it [default: none]
+    #[arg(
+        long,
+        env = "WZP_RELAY_CONTROL",
+        value_name = "URL",
+        requires = "join_token",
+        requires = "id"
+    )]
+    pub(super) control: Option<ControlUrl>,
+
+    /// Lets this relay into the cluster, as wzp-control prints it
+    #[arg(
+        long,
+        env = "WZP_RELAY_JOIN_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true,
+        requires = "control"
+    )]
+    pub(super) join_token: Option<JoinToken>,
+
+    /// This relay's name in the cluster: 1 to 64 letters, digits, '-', '_' or '.'
+    #[arg(long, env = "WZP_RELAY_ID", value_name = "NAME", requires = "control")]
+    pub(super) id: Option<RelayId>,
+
+    /// Where this relay is; rooms stay within a region if they can
+    #[arg(long, env = "WZP_RELAY_REGION", value_name = "NAME", requires = "control", value_parser = place)]
+    pub(super) region: Option<String>,
+
+    /// What fails together with this relay: a room's standby relay is elsewhere
+    #[arg(long, env = "WZP_RELAY_ZONE", value_name = "NAME", requires = "control", value_parser = place)]
+    pub(super) zone: Option<String>,
+
+    /// The machine, which fails together as well
+    #[arg(long, env = "WZP_RELAY_NODE", value_name = "NAME", requires = "control", value_parser = place)]
+    pub(super) node: Option<String>,
+
+    /// Where clients reach this relay, if not where it is bound; may be given several times [default: the bound address]
+    #[arg(
+        long,
+        env = "WZP_RELAY_ADVERTISE",
+        value_name = "IP[:PORT]",
+        value_delimiter = ',',
+        requires = "control"
+    )]
+    pub(super) advertise: Vec<Advertise>,
 
     /// Certificate (PEM) that clients pin; made on first start if neither file is there [default: a new one each start]
     #[arg(long, env = "WZP_RELAY_CERT", value_name = "FILE", requires = "key")]

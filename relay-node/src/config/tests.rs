@@ -11,7 +11,7 @@ fn parse(args: &[&str]) -> Result<Config, String> {
 #[test]
 fn quick_start_needs_nothing_but_an_address() {
     let config = parse(&["--listen", "0.0.0.0:4433"]).unwrap();
-    assert_eq!(config.listen.port(), 4433);
+    assert_eq!((config.listen.first, config.listen.last), (4433, 4433));
     assert!(matches!(config.access, Access::Open { said: false }));
     assert_eq!(config.rooms, rooms::Config::default());
 }
@@ -55,6 +55,12 @@ fn what_is_wrong_is_said_in_one_line() {
             "--reflect-port",
         ),
         (&["--forward", "no-port"], "HOST:PORT"),
+        (&["--control", "c"], "--join-token"),
+        (&["--id", "a"], "--control"),
+        (
+            &["--control", "c", "--join-token", "wzp1.x.y", "--id", "a"],
+            "wzp1.AUTHORITY.SECRET",
+        ),
         (&["--forward-cert", "00"], "64 hex digits"),
         (&["--allow-forward", "--forward", "a:1"], "cannot be used with"),
         (

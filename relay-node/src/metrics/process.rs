@@ -65,6 +65,11 @@ fn cpu_seconds() -> Option<f64> {
     times("/proc/self/stat").map(|(_, seconds)| seconds)
 }
 
+/// CPU time of this process so far.
+pub(crate) fn cpu_time() -> std::time::Duration {
+    std::time::Duration::from_secs_f64(cpu_seconds().unwrap_or_default())
+}
+
 /// CPU seconds of each thread that moves packets, by thread id.
 pub(crate) fn packet_threads() -> BTreeMap<u32, f64> {
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();

@@ -3,9 +3,13 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use quinn::{Connection, SendStream};
+use rustls_pki_types::CertificateDer;
 use wzp_identity::{EXPORTER_LABEL, GrantRole};
 use wzp_relay_core::admission::{self, Claim, Entrant, Policy, Refusal};
-use wzp_wire::signal::{Hello, Kind, Reason, Role};
+use wzp_wire::{
+    RelayId,
+    signal::{Hello, Kind, Reason, Role},
+};
 
 use super::{End, LAST_WORD, Reader, code, unexpected};
 use crate::{
@@ -19,6 +23,8 @@ pub(super) struct Greeted {
     pub(super) entrant: Entrant,
     pub(super) hello: Hello,
     pub(super) role: Role,
+    /// The relay of this cluster that it is, as its certificate shows.
+    pub(super) peer: Option<RelayId>,
     pub(super) reader: Reader,
     pub(super) send: SendStream,
 }
@@ -58,17 +64,23 @@ pub(super) async fn greet(
     let (send, recv) = connection.accept_bi().await.map_err(gone)?;
     let mut reader = Reader::new(recv, relay.limits.messages);
     let checked = match read_hello(&mut reader).await {
-        Ok(hello) => check(relay, connection, ticket, door, &hello).map(|entrant| (entrant, hello)),
+        Ok(hello) => check(relay, connection, ticket, door, &hello).map(|admitted| (admitted, hello)),
         Err(refusal) => Err(refusal),
     };
     match checked {
-        Ok((entrant, hello)) => Ok(Greeted {
-            entrant,
-            role: hello.role,
-            hello,
-            reader,
-            send,
-        }),
+        Ok(((entrant, peer), hello)) => {
+            if peer.is_some() {
+                reader.trust();
+            }
+            Ok(Greeted {
+                entrant,
+                role: hello.role,
+                peer,
+                hello,
+                reader,
+                send,
+            })
+        }
         Err(refusal) => Err(Refused {
             refusal,
             send: Some(send),
@@ -96,8 +108,12 @@ fn check(
     ticket: &mut Ticket,
     door: DoorKind,
     hello: &Hello,
-) -> Result<Entrant, Refusal> {
-    let served = hello.role != Role::Peer && (hello.role != Role::Relay || !relay.forwards);
+) -> Result<(Entrant, Option<RelayId>), Refusal> {
+    let served = match hello.role {
+        Role::Peer => relay.cluster.is_some(),
+        Role::Relay => !relay.forwards,
+        _ => true,
+    };
     if !door.admits(hello.role) || !served {
         return Err(Refusal::new(Reason::Role, "this role is not served here"));
     }
@@ -118,11 +134,15 @@ fn check(
         })
     };
     let entrant = match hello.role {
-        // It gets nothing but PONGs.
-        Role::Probe => Entrant::without_grant(identity),
+        // A prober gets nothing but PONGs, and a peer shows a certificate.
+        Role::Probe | Role::Peer => Entrant::without_grant(identity),
         Role::Relay => admit(&relay.relay_policy, GrantRole::Relay)?,
-        // Unspecified is never parsed, and peers were refused.
-        Role::Member | Role::Peer | Role::Unspecified => admit(&relay.policy, GrantRole::Member)?,
+        // Unspecified is never parsed.
+        Role::Member | Role::Unspecified => admit(&relay.policy.load(), GrantRole::Member)?,
+    };
+    let peer = match hello.role {
+        Role::Peer => Some(peer_of(relay, connection)?),
+        _ => None,
     };
     match hello.role {
         Role::Probe => ticket.probe()?,
@@ -133,7 +153,22 @@ fn check(
         _ => {}
     }
     ticket.identify(hello.identity_key)?;
-    Ok(entrant)
+    Ok((entrant, peer))
+}
+
+/// The relay of this cluster whose certificate is at the other end.
+fn peer_of(relay: &Shared, connection: &Connection) -> Result<RelayId, Refusal> {
+    let no = |text| Refusal::new(Reason::Role, text);
+    let shown = connection.peer_identity();
+    let chain = shown.and_then(|shown| shown.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let (Some(cluster), Some(chain)) = (&relay.cluster, chain) else {
+        return Err(no("a peer shows a certificate of this cluster"));
+    };
+    match cluster.keys.peer_of(&chain) {
+        Some(peer) if peer == *cluster.id() => Err(no("another relay has this relay's name")),
+        Some(peer) => Ok(peer),
+        None => Err(no("the certificate is none of a relay of this cluster")),
+    }
 }
 
 /// Seconds since 1970, for the validity of grants; a clock before that makes every grant one of the future.

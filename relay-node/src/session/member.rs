@@ -16,7 +16,7 @@ use wzp_wire::{
 use super::{greeting::unix_now, unexpected};
 use crate::{
     frames,
-    hall::{Delivery, Newcomer},
+    hall::{Delivery, Newcomer, Placed},
     port::{Port, Seats},
     relay::Shared,
 };
@@ -46,9 +46,19 @@ struct Stay {
     left: Option<Instant>,
 }
 
+impl Stay {
+    fn since(entered: u64, room: &RoomName) -> Self {
+        Self {
+            room: room.clone(),
+            entered,
+            left: None,
+        }
+    }
+}
+
 impl Member {
     pub(super) fn new(relay: &Arc<Shared>, port: &Arc<Port>, entrant: Entrant, hello: Hello) -> Self {
-        Self {
+        let member = Self {
             relay: Arc::clone(relay),
             port: Arc::clone(port),
             entrant,
@@ -57,7 +67,11 @@ impl Member {
             joins: Bucket::default(),
             announced: None,
             stay: None,
+        };
+        if let Some(cluster) = &relay.cluster {
+            cluster.bulletin.came(member.person());
         }
+        member
     }
 
     /// Takes in one message; refusals that do not end the session are told here.
@@ -67,6 +81,12 @@ impl Member {
             Kind::Leave(_) => {
                 if !self.leave() {
                     self.refuse(0, &Refusal::new(Reason::NotInRoom, "there is no room to leave"));
+                }
+                Ok(())
+            }
+            Kind::Carry(carry) => {
+                if !self.relay.hall.carry(&self.port, carry.here) {
+                    self.refuse(0, &Refusal::new(Reason::NotInRoom, "there is no room to hear"));
                 }
                 Ok(())
             }
@@ -100,6 +120,14 @@ impl Member {
     /// The session is over.
     pub(super) fn left(mut self) {
         self.leave();
+        if let Some(cluster) = &self.relay.cluster {
+            cluster.bulletin.went(self.person());
+        }
+    }
+
+    /// By whom the control plane knows it.
+    fn person(&self) -> [u8; 16] {
+        *self.entrant.identity.fingerprint().as_bytes()
     }
 
     fn join(&mut self, join: wzp_wire::signal::proto::Join) -> Result<(), Refusal> {
@@ -135,21 +163,27 @@ impl Member {
             let text = "too many joins a second from this network";
             Refusal::for_now(Reason::TooManyJoins, text, wait.max(Duration::from_secs(1)))
         })?;
-        let joined = self.relay.hall.join(
-            &self.port,
-            join.request,
-            &Newcomer {
-                room: &join.room,
-                announcement: &join.announcement,
-                echo: join.echo,
-                preferred: self.entrant.preferred_sender(),
-            },
-        )?;
-        self.stay = Some(Stay {
-            room: join.room.clone(),
-            entered,
-            left: None,
-        });
+        let newcomer = Newcomer {
+            room: &join.room,
+            announcement: &join.announcement,
+            echo: join.echo,
+            preferred: self.entrant.preferred_sender(),
+        };
+        if let Some(cluster) = &self.relay.cluster {
+            let placed = Placed {
+                epoch: self.entrant.epoch(),
+                relays: self.entrant.relays(),
+                standby: join.standby,
+            };
+            self.relay
+                .hall
+                .enter(&self.port, join.request, &newcomer, &placed)?;
+            cluster.bulletin.is_in(self.person(), Some(&join.room));
+            self.stay = Some(Stay::since(entered, &join.room));
+            return Ok(());
+        }
+        let joined = self.relay.hall.join(&self.port, join.request, &newcomer)?;
+        self.stay = Some(Stay::since(entered, &join.room));
         if let (Some(handle), Some(upstream)) = (joined.handle, &self.relay.upstream) {
             let join = TrunkJoin {
                 handle,
@@ -179,7 +213,11 @@ impl Member {
         if let (Some(handle), Some(upstream)) = (self.announced.take(), &self.relay.upstream) {
             upstream.withdraw(handle);
         }
-        self.relay.hall.leave(&self.port)
+        let left = self.relay.hall.leave(&self.port);
+        if let Some(cluster) = self.relay.cluster.as_ref().filter(|_| left) {
+            cluster.bulletin.is_in(self.person(), None);
+        }
+        left
     }
 
     fn refuse(&self, request: u32, refusal: &Refusal) {

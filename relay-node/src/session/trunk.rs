@@ -93,7 +93,7 @@ impl Trunk {
         })?;
         self.relay.keeps_up()?;
         let entered = admission::entered(join.entered, unix_now());
-        let entrant = self.relay.policy.admit(Claim {
+        let entrant = self.relay.policy.load().admit(Claim {
             identity_key: &join.identity_key,
             grant: &join.grant,
             role: GrantRole::Member,

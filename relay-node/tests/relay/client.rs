@@ -46,6 +46,8 @@ pub(crate) struct Options {
     pub(crate) role: Role,
     pub(crate) carrier: Carrier,
     pub(crate) secret: Option<&'static str>,
+    /// Shown instead of one that `secret` signs.
+    pub(crate) grant: Option<String>,
     /// `None`: the one that goes with `role`.
     pub(crate) grant_role: Option<GrantRole>,
     pub(crate) grant_room: RoomScope,
@@ -63,6 +65,7 @@ impl Default for Options {
             role: Role::Member,
             carrier: Carrier::Lane,
             secret: None,
+            grant: None,
             grant_role: None,
             grant_room: RoomScope::Any,
             grant_expires: u64::MAX / 2,
@@ -390,10 +393,11 @@ fn hello(connection: &Connection, options: &Options, receiving: Option<&Receivin
         software: "test".to_owned(),
         identity_key: who.public().to_bytes(),
         proof: who.prove_connection(&exporter),
-        grant: options
-            .secret
-            .map(|secret| grant(secret, &who, options))
-            .unwrap_or_default(),
+        grant: match (&options.grant, options.secret) {
+            (Some(grant), _) => grant.clone(),
+            (None, Some(secret)) => grant(secret, &who, options),
+            (None, None) => String::new(),
+        },
         role: options.role,
         lane: receiving.map(|lane| LaneOffer {
             number: 0,

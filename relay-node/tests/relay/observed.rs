@@ -44,7 +44,10 @@ async fn every_metric_is_documented_and_nothing_else_is() {
     relay
         .until("wzp_probe_rtt_seconds{target=\"a\"}", |rtt| rtt > 0.0)
         .await;
-    let (_, text) = relay.get("/metrics").await;
+    let token = format!("wzp1.{}.secret", "A".repeat(43));
+    let in_cluster = ["--control", "127.0.0.1:1", "--join-token", &token, "--id", "a"];
+    let in_cluster = Server::start(&in_cluster).await;
+    let text = relay.get("/metrics").await.1 + &in_cluster.get("/metrics").await.1;
     let docs = include_str!("../../../docs/metrics.md");
     let (docs, _of_others) = docs.split_once("\n## Control plane").unwrap();
     let documented: Vec<&str> = docs
@@ -67,7 +70,13 @@ async fn every_metric_is_documented_and_nothing_else_is() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_relay_does_not_do_has_no_series() {
     let (_, text) = Server::start(&[]).await.get("/metrics").await;
-    for name in ["wzp_relay_upstream", "wzp_probe"] {
+    for name in [
+        "wzp_relay_upstream",
+        "wzp_probe",
+        "wzp_relay_control",
+        "wzp_relay_peers_",
+        "wzp_cert",
+    ] {
         assert!(!text.contains(name), "{name}");
     }
 }

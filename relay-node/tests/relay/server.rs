@@ -8,6 +8,7 @@ use tokio::{
     net::TcpStream,
     sync::mpsc,
     task::JoinHandle,
+    time,
 };
 use wzp_relay::{Args, Config, Relay};
 
@@ -49,7 +50,7 @@ impl Server {
             change(&mut config);
             config
         };
-        let mut every = tokio::time::interval(Duration::from_millis(20));
+        let mut every = time::interval(Duration::from_millis(20));
         // The port of a relay that was just stopped is free within a moment.
         let relay = soon("a free port", async {
             loop {
@@ -74,8 +75,13 @@ impl Server {
 
     /// As SIGTERM does; resolves when the relay has ended.
     pub(crate) async fn stop(self) {
+        self.stop_within(Duration::from_secs(5)).await;
+    }
+
+    /// The same for one whose members may take their time.
+    pub(crate) async fn stop_within(self, patience: Duration) {
         self.stop.send(()).await.unwrap();
-        soon("end of the relay", self.task).await.unwrap();
+        time::timeout(patience, self.task).await.unwrap().unwrap();
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
@@ -99,7 +105,7 @@ impl Server {
 
     /// Looks until the sample is `wanted`.
     pub(crate) async fn until(&self, sample: &str, wanted: impl Fn(f64) -> bool) {
-        let mut every = tokio::time::interval(Duration::from_millis(20));
+        let mut every = time::interval(Duration::from_millis(20));
         let looking = async {
             while !wanted(self.metric(sample).await) {
                 every.tick().await;

@@ -10,7 +10,7 @@ use super::*;
 use crate::{Heard, NotForwarded, Origin, Targets, forward, overload::Shed};
 
 /// A small generator of its own, so that a failing seed can be repeated.
-pub(super) struct Seeded(pub(super) u64);
+pub(crate) struct Seeded(pub(crate) u64);
 
 impl TryRng for Seeded {
     type Error = std::convert::Infallible;
