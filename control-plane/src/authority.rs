@@ -51,7 +51,7 @@ pub(crate) struct Authority {
     cluster: String,
     join_secret: Zeroizing<String>,
     /// It was made at this very start.
-    new_secret: bool,
+    is_new: bool,
     keys: ArcSwap<Keys>,
 }
 
@@ -82,20 +82,20 @@ impl Authority {
         secret: Option<&JoinSecret>,
         now: u64,
     ) -> Result<Self, AuthorityError> {
-        let (kept, _) = store.setting("cluster", cluster).await?;
+        let (kept, is_new) = store.setting("cluster", cluster).await?;
         if kept != cluster {
             let said = cluster.to_owned();
             return Err(AuthorityError::Cluster { said, kept });
         }
-        let (join_secret, new_secret) = match secret {
-            Some(said) => (said.secret.clone(), false),
-            None => store.setting("join_secret", &random_text::<24>()).await?,
+        let join_secret = match secret {
+            Some(said) => said.secret.clone(),
+            None => store.setting("join_secret", &random_text::<24>()).await?.0,
         };
         let keys = Keys::read(store, cluster, now).await?;
         Ok(Self {
             cluster: cluster.to_owned(),
             join_secret: join_secret.into(),
-            new_secret,
+            is_new,
             keys: ArcSwap::from_pointee(keys),
         })
     }
@@ -127,9 +127,9 @@ impl Authority {
         format!("wzp1.{hash}.{}", self.join_secret.as_str())
     }
 
-    /// Whether the join token was made at this start, and should be shown.
-    pub(crate) fn has_new_secret(&self) -> bool {
-        self.new_secret
+    /// Whether this is the first start of the cluster, at which the join token is shown.
+    pub(crate) fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// Whether a relay shows the right secret. Takes as long for a wrong one.

@@ -74,7 +74,7 @@ impl Control {
             cluster,
             rooms,
             rooms_said,
-            join_token: authority.has_new_secret().then(|| Shown(authority.join_token())),
+            join_token: authority.is_new().then(|| Shown(authority.join_token())),
             api_key: first_key.map(Shown),
         };
         let door = grpc::Door::new(grpc_listener, &authority)?;

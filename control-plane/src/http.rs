@@ -8,10 +8,12 @@ mod keys;
 mod list;
 mod mesh;
 mod openapi;
+mod policies;
 mod presence;
 mod problem;
 mod relays;
 mod rooms;
+mod watch;
 
 use std::{
     net::SocketAddr,
@@ -25,13 +27,16 @@ use axum::{
     middleware,
     routing::{delete, get, post},
 };
-use tokio::{net::TcpListener, sync::Notify};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, Semaphore},
+};
 use tracing::warn;
 use wzp_control_core::limits::{Limiter, Prefix, Quota};
 
 use crate::{config::Rates, keys::ApiKeys, plane::Plane};
 use caller::Limits;
-use join::Nonces;
+use join::{Nonces, Policies};
 use list::Cache;
 
 /// Nothing that anybody asks takes more.
@@ -51,6 +56,8 @@ pub(crate) struct Shared {
     limits: Limits,
     cache: Cache,
     nonces: Nonces,
+    policies: Policies,
+    watchers: Arc<Semaphore>,
     openapi: String,
 }
 
@@ -84,6 +91,8 @@ impl Http {
             },
             cache: Cache::default(),
             nonces: Nonces::default(),
+            policies: Policies::default(),
+            watchers: Arc::new(Semaphore::new(watch::WATCHERS)),
             openapi: openapi::document(public_url),
         }))
     }
@@ -111,6 +120,14 @@ fn router(http: Http) -> Router {
         .route("/v1/api-keys", get(keys::list).post(keys::create))
         .route("/v1/api-keys/{id}", delete(keys::delete))
         .route("/v1/keys:rotate", post(keys::rotate))
+        .route("/v1/join-token", get(keys::join_token))
+        .route("/v1/fleet", get(relays::fleet))
+        .route("/v1/relays/watch", get(watch::watch))
+        .route("/v1/room-policies", get(policies::list))
+        .route(
+            "/v1/room-policies/{room}",
+            get(policies::policy).put(policies::set).delete(policies::delete),
+        )
         .route("/.well-known/jwks.json", get(keys::jwks))
         .route("/internal/v1/prometheus-sd", get(health::prometheus_sd))
         .route("/openapi.json", get(openapi::openapi))

@@ -61,6 +61,8 @@ pub(crate) struct Plane {
     list_changed: Notify,
     /// Something is due at another time than before.
     rescheduled: Notify,
+    /// Rooms of draining relays are to be moved.
+    steps_due: Notify,
     list: watch::Sender<Arc<List>>,
 }
 
@@ -117,6 +119,7 @@ impl Plane {
             checks,
             list_changed: Notify::new(),
             rescheduled: Notify::new(),
+            steps_due: Notify::new(),
             list: watch::Sender::new(Arc::default()),
         };
         let tasks = Tasks {

@@ -30,6 +30,7 @@ mod idempotency;
 mod keys;
 mod migrations;
 mod nonces;
+mod policies;
 mod rooms;
 mod settings;
 

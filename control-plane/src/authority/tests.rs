@@ -46,7 +46,7 @@ fn relay(id: &str) -> RelayId {
 async fn keys_and_token_are_made_once_and_kept() {
     let fixture = Fixture::new("kept").await;
     let (first, second) = (fixture.open().await, fixture.open().await);
-    assert!(first.has_new_secret() && !second.has_new_secret());
+    assert!(first.is_new() && !second.is_new());
     assert_eq!(first.join_token(), second.join_token());
     assert_eq!(first.trusted(), second.trusted());
     let token: JoinSecret = first.join_token().parse().unwrap();

@@ -56,7 +56,7 @@ pub struct Args {
     pub(super) database_connections: u32,
 
     /// What relays show to enter the cluster: a token printed before, or a secret of 16 to 1,024 bytes [default: made at
-    /// the first start, kept, and printed once]
+    /// the first start and kept]. The whole token is printed at the first start, and given by GET /v1/join-token
     #[arg(
         long,
         env = "WZP_CONTROL_JOIN_TOKEN",
@@ -86,7 +86,7 @@ pub struct Args {
     #[arg(long, env = "WZP_CONTROL_ROOMS", value_name = "POLICY")]
     pub(super) rooms: Option<RoomPolicy>,
 
-    /// HTTP requests a second of one network (/24 of IPv4, /64 of IPv6); twice as many at once
+    /// HTTP requests a second of one address (/64 of IPv6); twice as many at once. Loopback addresses have no limit
     #[arg(long, env = "WZP_CONTROL_PREFIX_RATE", value_name = "PER_SECOND", default_value_t = 50,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) prefix_rate: u32,

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use wzp_control_core::{
     placement::{Measurement, Request},
-    policy::{Scope, Vouching},
+    policy::{RoomPolicy, Scope, Vouching},
 };
 use wzp_identity::{Fingerprint, PublicIdentity};
 use wzp_wire::{RelayId, RoomName};
@@ -43,6 +43,8 @@ const MAX_MEASUREMENTS: usize = 16;
 const MAX_TEXT: usize = 64;
 /// Nonces that are remembered while the database is away.
 const NONCES: usize = 100_000;
+/// Rooms whose policy is remembered.
+const POLICIES: usize = 100_000;
 
 /// Who joins, and what it measured.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -100,6 +102,10 @@ pub(super) struct Joined {
 /// Nonces of this replica while the database is away.
 #[derive(Default)]
 pub(super) struct Nonces(Mutex<HashMap<Nonce, u64>>);
+
+/// Policies of rooms as they were last read, for when the database is away.
+#[derive(Default)]
+pub(super) struct Policies(Mutex<HashMap<RoomName, Option<RoomPolicy>>>);
 
 /// Of an identity.
 #[derive(PartialEq, Eq, Hash)]
@@ -212,7 +218,7 @@ async fn by_identity(http: &Http, room: &RoomName, body: &JoinBody) -> Result<Fi
     let (nonce, proof): ([u8; 16], [u8; 64]) = (bytes(nonce, "nonce")?, bytes(proof, "proof")?);
     let identity =
         PublicIdentity::from_bytes(&key).map_err(|error| Problem::identity_invalid(error.to_string()))?;
-    if !http.plane.settings.rooms.admits(Vouching::Identity) {
+    if !policy(http, room).await?.admits(Vouching::Identity) {
         return Err(Problem::room_closed("ask the server that has an API key"));
     }
     let now = clock::unix_seconds();
@@ -233,6 +239,31 @@ async fn by_identity(http: &Http, room: &RoomName, body: &JoinBody) -> Result<Fi
         Ok(identity.fingerprint())
     } else {
         Err(Problem::proof_replayed("sign again, with another nonce"))
+    }
+}
+
+/// Without the database it is what it was when somebody joined here last: a closed room does not open for an outage.
+async fn policy(http: &Http, room: &RoomName) -> Result<RoomPolicy, Problem> {
+    let own = match http.plane.store.policy(room).await {
+        Err(error @ StoreError::Unreachable(_)) => http.policies.recall(room).ok_or(error)?,
+        own => own?,
+    };
+    http.policies.note(room, own);
+    Ok(own.unwrap_or(http.plane.settings.rooms))
+}
+
+impl Policies {
+    fn note(&self, room: &RoomName, own: Option<RoomPolicy>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= POLICIES && !known.contains_key(room) {
+            known.clear();
+        }
+        known.insert(room.clone(), own);
+    }
+
+    fn recall(&self, room: &RoomName) -> Option<Option<RoomPolicy>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(room).copied()
     }
 }
 

@@ -135,6 +135,24 @@ pub(super) async fn delete(
     }
 }
 
+/// What relays are started with
+#[derive(Serialize, ToSchema)]
+pub(super) struct JoinTokenBody {
+    /// `wzp1.AUTHORITY.SECRET`
+    join_token: String,
+}
+
+/// The join token, with which relays enter the cluster
+#[utoipa::path(get, path = "/v1/join-token", tag = "keys", responses((status = 200, body = JoinTokenBody)))]
+pub(super) async fn join_token(
+    State(http): State<Http>,
+    caller: Caller,
+) -> Result<Json<JoinTokenBody>, Problem> {
+    caller.may(Scope::Admin)?;
+    let join_token = http.plane.authority.join_token();
+    Ok(Json(JoinTokenBody { join_token }))
+}
+
 /// New keys for certificates and grants
 ///
 /// They are believed at once and sign half a minute later; those of before are believed until the next rotation.

@@ -9,7 +9,7 @@ use utoipa::{
     },
 };
 
-use super::{Http, health, join, keys, list, mesh, presence, problem, relays, rooms};
+use super::{Http, health, join, keys, list, mesh, policies, presence, problem, relays, rooms, watch};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -21,7 +21,8 @@ use super::{Http, health, join, keys, list, mesh, presence, problem, relays, roo
     paths(
         list::relays, relays::relay, relays::drain, relays::undrain,
         rooms::rooms, rooms::room, rooms::delete, rooms::explain, join::join,
-        mesh::mesh, presence::presence, keys::list, keys::create, keys::delete, keys::rotate, keys::jwks,
+        mesh::mesh, presence::presence, keys::list, keys::create, keys::delete, keys::rotate, keys::jwks, keys::join_token,
+        relays::fleet, watch::watch, policies::list, policies::policy, policies::set, policies::delete,
         health::prometheus_sd, openapi
     ),
     components(schemas(problem::ProblemBody)),

@@ -77,6 +77,8 @@ problems! {
     not_found = NOT_FOUND "not_found" "There is nothing here";
     method_not_allowed = METHOD_NOT_ALLOWED "method_not_allowed" "That cannot be done here";
     rate_limited = TOO_MANY_REQUESTS "rate_limited" "Too many requests";
+    too_many_watchers = SERVICE_UNAVAILABLE "too_many_watchers" "Too many watch the list";
+    policy_unknown = NOT_FOUND "policy_unknown" "The room has no policy of its own";
     no_relay = SERVICE_UNAVAILABLE "no_relay" "No relay is attached";
     contended = SERVICE_UNAVAILABLE "contended" "The room changes too fast";
     database_unavailable = SERVICE_UNAVAILABLE "database_unavailable" "The database cannot be used now";

@@ -130,6 +130,25 @@ pub(super) async fn relay(
     detail.map(Json).ok_or_else(|| unknown(&id))
 }
 
+/// Every relay that is known, whatever its state.
+#[derive(Serialize, ToSchema)]
+pub(super) struct FleetBody {
+    relays: Vec<RelayDetail>,
+}
+
+/// Every relay that is known, those that clients are not told of too, and why they are not
+#[utoipa::path(get, path = "/v1/fleet", tag = "relays", responses((status = 200, body = FleetBody)))]
+pub(super) async fn fleet(State(http): State<Http>, caller: Caller) -> Result<Json<FleetBody>, Problem> {
+    caller.may(Scope::Read)?;
+    let relays = http.plane.look(|inner, now| {
+        let relays = inner.world.registry.relays();
+        relays
+            .map(|relay| detail(relay, now, inner.drain_view(&relay.hello.relay, now)))
+            .collect()
+    });
+    Ok(Json(FleetBody { relays }))
+}
+
 /// `{relay}:drain` and `{relay}:undrain`: a name of a relay has no colon.
 pub(super) async fn act(
     state: State<Http>,

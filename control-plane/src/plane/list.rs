@@ -16,6 +16,7 @@ use crate::clock;
 
 /// Changes that come together are told together.
 const GATHER: Duration = Duration::from_millis(50);
+const PER_RELAY: Duration = Duration::from_millis(2);
 const RENEWED: Duration = Duration::from_secs(3_600);
 
 /// Every relay that clients are told of.
@@ -54,17 +55,27 @@ impl Plane {
 
     /// Makes the list as it is now, and tells everybody.
     pub(super) fn publish_now(&self) {
-        let list = self.with(|inner, now| {
-            let list = inner.list(now);
-            inner.broadcast(&Command::Peers(Arc::clone(&list.peers)));
-            list
-        });
+        let list = self.look(|inner, now| inner.list(now));
         debug!(
             generation = list.generation,
             relays = list.relays.len(),
             "published the relay list"
         );
         self.list.send_replace(Arc::new(list));
+    }
+
+    /// Tells relays of the list. To tell each of a thousand of all others takes a while, so the more there are, the more
+    /// changes are told of together.
+    pub(super) async fn tell_peers(&self) {
+        let mut lists = self.list_updates();
+        while lists.changed().await.is_ok() {
+            let peers = Arc::clone(&lists.borrow_and_update().peers);
+            let attached = self.with(|inner, _| {
+                inner.broadcast(&Command::Peers(peers));
+                inner.attached()
+            });
+            time::sleep(PER_RELAY * u32::try_from(attached).unwrap_or(u32::MAX)).await;
+        }
     }
 }
 

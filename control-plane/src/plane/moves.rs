@@ -20,6 +20,8 @@ use crate::{
 
 /// Changes of one room in a row by others, after which it is left to them.
 const ROUNDS: usize = 8;
+/// A drain takes that long, however little time there is said to be.
+const SHORTEST: Duration = Duration::from_secs(1);
 /// Until a database that is away is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -61,7 +63,9 @@ impl Plane {
                 return Err(DrainError::Unknown);
             }
             if !inner.drains.contains_key(relay) {
-                let plan = inner.world.plan_drain(now, relay, deadline, &mut SystemRng);
+                let plan = inner
+                    .world
+                    .plan_drain(now, relay, deadline.max(SHORTEST), &mut SystemRng);
                 info!(%relay, rooms = plan.steps.len(), stuck = plan.stuck.len(), "drain begins");
                 inner.drains.insert(relay.clone(), Drain::new(now, plan));
                 inner.send(relay, Command::Drain { deadline });

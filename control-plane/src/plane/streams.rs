@@ -56,7 +56,6 @@ impl Plane {
     /// # Errors
     /// See [`Refused`]; the relay is to be told.
     pub(crate) fn attach(&self, hello: Hello, from: Option<IpAddr>) -> Result<Attached, Refused> {
-        let peers = Arc::clone(&self.list().peers);
         let trusted = self.authority.trusted();
         let relay = hello.relay.clone();
         let attached = self.with(|inner, now| {
@@ -79,6 +78,8 @@ impl Plane {
                     end: Arc::clone(&end),
                 },
             );
+            // Read under the lock: a newer list is told to all streams, and then this is one of them.
+            let peers = Arc::clone(&self.list().peers);
             // It tells anew who is there.
             inner.presence.forget(&relay);
             let welcome = Command::Welcome {
@@ -125,9 +126,12 @@ impl Plane {
 
     /// Whether another process has this name now.
     pub(crate) fn is_taken(&self, relay: &RelayId, boot: BootId) -> bool {
-        self.look(|inner, _| {
+        self.look(|inner, now| {
             let known = inner.world.registry.relay(relay);
-            known.is_some_and(|known| known.stream.is_some() && known.hello.boot != boot)
+            // As long as a relay may be silent before it is in doubt.
+            let lives = |heard| now.duration_since(heard) < 3 * self.heartbeat;
+            known
+                .is_some_and(|known| known.stream.is_some() && known.hello.boot != boot && lives(known.heard))
         })
     }
 }

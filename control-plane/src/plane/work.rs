@@ -15,7 +15,7 @@ use wzp_control_core::{
 };
 use wzp_wire::{Epoch, Instant, RelayId, RoomName};
 
-use super::{Command, Plane, Tasks};
+use super::{Command, Inner, Plane, Tasks};
 use crate::{check, clock, random::SystemRng, store::StoreError};
 
 /// Leases read at once at the start.
@@ -31,6 +31,7 @@ const LEEWAY: Duration = Duration::from_secs(600);
 /// Leases that are forgotten in one go.
 const FORGOTTEN: usize = 1_000;
 /// Nothing is due for so long.
+const BREATH: Duration = Duration::from_millis(10);
 const IDLE: Duration = Duration::from_secs(3_600);
 
 /// Addresses that this process has to try itself.
@@ -80,7 +81,11 @@ impl Plane {
         let one = plane();
         set.spawn(async move { one.keep_time().await });
         let one = plane();
+        set.spawn(async move { one.keep_draining().await });
+        let one = plane();
         set.spawn(async move { one.publish().await });
+        let one = plane();
+        set.spawn(async move { one.tell_peers().await });
         let one = plane();
         set.spawn(async move { one.plan_probes().await });
         let one = plane();
@@ -102,38 +107,28 @@ impl Plane {
         }
     }
 
-    /// What time alone changes: dead relays, steps of drains.
+    /// What time alone changes: dead relays, drains that are over. It never waits for the database.
     async fn keep_time(&self) {
         loop {
-            let due = self.look(|inner, _| {
-                let drains = inner.drains.values().map(Drain::poll_timeout);
-                inner
-                    .world
-                    .registry
-                    .poll_timeout()
-                    .into_iter()
-                    .chain(drains)
-                    .min()
-            });
-            let wait = due.map_or(IDLE, |due| due.duration_since(clock::now()));
+            let due = self.look(|inner, _| inner.due());
+            // What is due and cannot be done, because the database is away, is not tried in a loop.
+            let wait = due.map_or(IDLE, |due| due.duration_since(clock::now()).max(BREATH));
             tokio::select! {
                 () = time::sleep(wait) => {}
                 () = self.rescheduled.notified() => {}
             }
-            let due = self.look(|inner, now| {
-                let drains = inner.drains.values().map(Drain::poll_timeout);
-                inner
-                    .world
-                    .registry
-                    .poll_timeout()
-                    .into_iter()
-                    .chain(drains)
-                    .any(|due| due <= now)
-            });
-            if due {
+            if self.look(|inner, now| inner.due().is_some_and(|due| due <= now)) {
+                self.steps_due.notify_one();
                 self.handle_timeout();
-                self.step_drains().await;
             }
+        }
+    }
+
+    /// Orders rooms of draining relays to move, each in its time.
+    async fn keep_draining(&self) {
+        loop {
+            self.steps_due.notified().await;
+            self.step_drains().await;
         }
     }
 
@@ -141,9 +136,12 @@ impl Plane {
         self.with(|inner, now| {
             inner.world.registry.handle_timeout(now);
             inner.drains.retain(|relay, drain| {
-                let over = drain.is_over(now);
+                // Steps that are late, because the database was, are not forgotten.
+                let progress = drain.progress(now);
+                let over =
+                    drain.is_over(now) && progress.rooms_ordered + drain.plan().stuck.len() == progress.rooms;
                 if over {
-                    info!(%relay, progress = ?drain.progress(now), "drain is over");
+                    info!(%relay, ?progress, "drain is over");
                 }
                 !over
             });
@@ -305,5 +303,13 @@ impl Plane {
     /// Makes relays go elsewhere, because this process ends.
     pub(crate) fn end_streams(&self) {
         self.with(|inner, _| inner.end_streams());
+    }
+}
+
+impl Inner {
+    /// When something is to be done though nobody says anything.
+    fn due(&self) -> Option<Instant> {
+        let drains = self.drains.values().map(Drain::poll_timeout);
+        self.world.registry.poll_timeout().into_iter().chain(drains).min()
     }
 }

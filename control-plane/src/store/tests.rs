@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use wzp_control_core::{Cause, Lease, Seat, leases::Write};
+use wzp_control_core::{Cause, Lease, Seat, leases::Write, policy::RoomPolicy};
 use wzp_testkit::postgres::Postgres;
 use wzp_wire::{Epoch, RelayId, RoomName};
 
@@ -324,6 +324,27 @@ async fn api_keys_are_kept_with_their_scopes_and_the_first_is_first_once() {
         );
         assert!(store.delete_api_key("a").await.unwrap());
         assert!(!store.delete_api_key("a").await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn policies_come_in_pages_by_name() {
+    for database in &Databases::new().all {
+        let store = open(database).await;
+        for name in ["b", "a"] {
+            store.set_policy(&room(name), RoomPolicy::Open).await.unwrap();
+        }
+        store.set_policy(&room("b"), RoomPolicy::Key).await.unwrap();
+        let all = [
+            ("a".to_owned(), RoomPolicy::Open),
+            ("b".to_owned(), RoomPolicy::Key),
+        ];
+        assert_eq!(store.policies("", 9).await.unwrap(), all);
+        assert_eq!(store.policies("a", 9).await.unwrap(), all[1..]);
+        assert_eq!(store.policy(&room("b")).await.unwrap(), Some(RoomPolicy::Key));
+        assert!(store.delete_policy(&room("b")).await.unwrap());
+        assert!(!store.delete_policy(&room("b")).await.unwrap());
+        assert_eq!(store.policy(&room("b")).await.unwrap(), None);
     }
 }
 

@@ -298,3 +298,61 @@ async fn every_metric_is_documented() {
         assert!(!text.contains(secret), "{secret} is in the metrics");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_watches_hears_of_every_new_list() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = Server::start(&[]).await;
+    let mut stream = tokio::net::TcpStream::connect(server.http).await.unwrap();
+    let get = b"GET /v1/relays/watch HTTP/1.1\r\nhost: control\r\n\r\n";
+    stream.write_all(get).await.unwrap();
+    let mut said = String::new();
+    let mut relay = None;
+    let hearing = async {
+        // One event at once, another one for the relay.
+        while said.matches("event: relays").count() < 2 {
+            let mut bytes = [0; 4_096];
+            let length = stream.read(&mut bytes).await.unwrap();
+            assert!(length > 0, "{said}");
+            said.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
+            if relay.is_none() && said.contains("event: relays") {
+                relay = Some(Relay::start(&server, "a").await);
+            }
+        }
+    };
+    crate::soon("two events", hearing).await;
+    assert!(
+        said.contains("text/event-stream") && said.contains("data: {\"generation\":"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_fleet_shows_relays_that_clients_are_not_told_of_and_why() {
+    let server = Server::start(&[]).await;
+    let _good = Relay::start(&server, "a").await.run();
+    server.listed(1).await;
+    let mut hello = hello("b", 1, &Quic::start());
+    hello.certificates = vec![vec![7; 32]];
+    let mut bad = Relay::attach(&server, papers(&server, "b").await, Quic::start(), hello).await;
+    bad.send(wzp_proto::control::relay_event::Kind::Synced(
+        wzp_proto::control::Synced {},
+    ))
+    .await;
+    let fleet = server
+        .until("/v1/fleet", |fleet| {
+            fleet["relays"].as_array().unwrap().len() == 2
+        })
+        .await;
+    assert_eq!(
+        (&fleet["relays"][0]["id"], &fleet["relays"][0]["state"]),
+        (&"a".into(), &"listed".into())
+    );
+    assert_eq!(fleet["relays"][1]["id"], "b");
+    let token = server.ask("GET", "/v1/join-token", "").await.json();
+    assert_eq!(token["join_token"], server.token.as_str());
+    assert_eq!(
+        server.ask_as_nobody("GET", "/v1/join-token", "").await.problem(),
+        "credentials_missing"
+    );
+}

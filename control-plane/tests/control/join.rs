@@ -143,6 +143,54 @@ async fn a_closed_cluster_takes_only_whom_a_server_lets_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_may_have_a_policy_of_its_own() {
+    let (server, _relay) = with_relay(&[]).await;
+    let join = async |room: &str, nonce: u8| {
+        let body = signed(&identity(1), room, unix_ms() / 1_000, [nonce; 16]).to_string();
+        server
+            .ask_as_nobody("POST", &format!("/v1/rooms/{room}/join"), &body)
+            .await
+            .status
+    };
+    for room in ["tea", "coffee", "water"] {
+        let path = format!("/v1/room-policies/{room}");
+        assert_eq!(server.ask("PUT", &path, r#"{"policy":"key"}"#).await.status, 204);
+    }
+    assert_eq!((join("tea", 1).await, join("milk", 2).await), (403, 200));
+    let page = server.ask("GET", "/v1/room-policies?limit=2", "").await.json();
+    assert_eq!(
+        (&page["default"], &page["rooms"][1]),
+        (&"open".into(), &json!({"room": "tea", "policy": "key"}))
+    );
+    let next = format!(
+        "/v1/room-policies?limit=2&cursor={}",
+        page["next_cursor"].as_str().unwrap()
+    );
+    let page = server.ask("GET", &next, "").await.json();
+    assert_eq!(
+        (&page["rooms"][0]["room"], &page["next_cursor"]),
+        (&"water".into(), &Value::Null)
+    );
+    assert_eq!(
+        server.ask("DELETE", "/v1/room-policies/tea", "").await.status,
+        204
+    );
+    assert_eq!(join("tea", 3).await, 200);
+    for method in ["GET", "DELETE"] {
+        assert_eq!(
+            server.ask(method, "/v1/room-policies/tea", "").await.problem(),
+            "policy_unknown"
+        );
+    }
+    for body in ["{}", r#"{"policy":"ajar"}"#, r#"{"policy":"key","more":1}"#] {
+        assert_eq!(
+            server.ask("PUT", "/v1/room-policies/tea", body).await.problem(),
+            "body_invalid"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_wrong_with_a_join_has_a_code_of_its_own() {
     let (server, _relay) = with_relay(&[]).await;
     let many = json!({"fingerprint": "00112233445566778899aabbccddeeff",
