@@ -149,6 +149,11 @@ impl Probe {
         self.estimate.forget();
     }
 
+    /// The last answer; before that, the first PING.
+    pub fn heard(&self) -> Option<Instant> {
+        self.heard
+    }
+
     /// Whether the target answers.
     pub fn standing(&self) -> Standing {
         self.standing

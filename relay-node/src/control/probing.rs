@@ -9,6 +9,7 @@ use std::{
 use tokio::task::JoinHandle;
 use wzp_proto::control::{self as proto, relay_event::Kind};
 use wzp_relay_core::probe::Standing;
+use wzp_socket::clock;
 use wzp_wire::RelayId;
 
 use super::events::millis;
@@ -81,7 +82,7 @@ impl Drop for Running {
 
 /// What was measured; `None` if there is nothing to tell.
 pub(super) fn report(cluster: &Cluster) -> Option<Kind> {
-    let plan = cluster.plan();
+    let (now, plan) = (clock::now(), cluster.plan());
     let probes: Vec<_> = plan
         .probes
         .iter()
@@ -98,7 +99,7 @@ pub(super) fn report(cluster: &Cluster) -> Option<Kind> {
                 rtt_us: micros(estimate.rtt.unwrap_or_default()),
                 jitter_us: micros(estimate.jitter),
                 loss_permille: (probe.loss().unwrap_or_default() * 1_000.0).round() as u32,
-                age_ms: millis(wzp_relay_core::probe::INTERVAL),
+                age_ms: millis(now.duration_since(probe.heard().unwrap_or(now))),
             })
         })
         .collect();
