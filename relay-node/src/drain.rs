@@ -17,6 +17,7 @@ const MOVED_WITHIN: Duration = DRAIN_TIME.saturating_sub(Duration::from_millis(5
 /// The control plane begins to move rooms within this, or is not there.
 const CONTROL_ACTS_WITHIN: Duration = Duration::from_millis(1_500);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// Says that this relay stops. Where rooms go is decided by the control plane, if there is one.
 pub(crate) fn begin(cluster: &Cluster) {
@@ -29,11 +30,15 @@ pub(crate) fn begin(cluster: &Cluster) {
 pub(crate) async fn keep(relay: Arc<Shared>) {
     let Some(cluster) = &relay.cluster else { return };
     let mut every = time::interval(LOOK_EVERY);
-    let mut began = None;
+    let (mut began, mut forgot) = (None, clock::now());
     loop {
         every.tick().await;
         relay.hall.keep_leases();
         let now = clock::now();
+        if now.duration_since(forgot) >= FORGET_EVERY {
+            forgot = now;
+            relay.hall.forget_leases();
+        }
         let Lifecycle::Draining { deadline } = relay.lifecycle() else {
             began = None;
             continue;

@@ -149,6 +149,8 @@ pub struct Leases {
     rooms: BTreeMap<RoomName, Known>,
     /// Without a control plane, all members are to move until then.
     drained_until: Option<Instant>,
+    /// No room's time to move is over before.
+    next_over: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -169,6 +171,7 @@ impl Leases {
             me,
             rooms: BTreeMap::new(),
             drained_until: None,
+            next_over: None,
         }
     }
 
@@ -251,6 +254,7 @@ impl Leases {
         known.seen = epoch;
         known.until = Some(now + FENCED_TIME);
         known.is_over = false;
+        self.expect_over(now + FENCED_TIME);
         Decision::Fence
     }
 
@@ -269,6 +273,7 @@ impl Leases {
     pub fn handle_drain_alone(&mut self, now: Instant, deadline: Duration) -> Vec<RoomName> {
         let until = now + deadline;
         self.drained_until = Some(until);
+        self.expect_over(until);
         let served: Vec<_> = self.serving(now).map(|(room, _)| room.clone()).collect();
         for room in &served {
             if let Some(known) = self.rooms.get_mut(room) {
@@ -295,10 +300,18 @@ impl Leases {
 
     /// The next room whose time to move is over: whoever is there still is told goodbye.
     pub fn poll_over(&mut self, now: Instant) -> Option<RoomName> {
+        self.next_over.filter(|&next| next <= now)?;
         let due = |known: &Known| !known.is_over && known.until.is_some_and(|until| until <= now);
-        let (room, known) = self.rooms.iter_mut().find(|(_, known)| due(known))?;
-        known.is_over = true;
-        Some(room.clone())
+        match self.rooms.iter_mut().find(|(_, known)| due(known)) {
+            Some((room, known)) => {
+                known.is_over = true;
+                Some(room.clone())
+            }
+            None => {
+                self.next_over = self.poll_timeout();
+                None
+            }
+        }
     }
 
     /// The next room that nobody has used for long, forgotten now.
@@ -408,7 +421,14 @@ impl Leases {
             ..Known::new(now, lease.epoch)
         };
         self.rooms.insert(room.clone(), next);
+        if let Some(until) = until {
+            self.expect_over(until);
+        }
         decision
+    }
+
+    fn expect_over(&mut self, until: Instant) {
+        self.next_over = Some(self.next_over.map_or(until, |next| next.min(until)));
     }
 }
 

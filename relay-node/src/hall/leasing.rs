@@ -84,7 +84,7 @@ impl Hall {
         });
     }
 
-    /// Whoever had to have moved by now is told goodbye, and rooms long unused are forgotten.
+    /// Whoever had to have moved by now is told goodbye.
     pub(crate) fn keep_leases(&self) {
         let refusal = Refusal::new(Reason::Moved, "other relays serve this room now");
         self.with(|state, now| {
@@ -95,6 +95,12 @@ impl Hall {
                 }
                 state.room_changed(now, &room);
             }
+        });
+    }
+
+    /// Rooms long unused are forgotten. It looks at all of them.
+    pub(crate) fn forget_leases(&self) {
+        self.with(|state, now| {
             while let Some(room) = state
                 .together
                 .as_mut()

@@ -222,7 +222,10 @@ proptest! {
                 News::DrainAlone => { leases.handle_drain_alone(now, seconds(2)); }
                 News::Undrain => { leases.handle_undrain(now); }
                 News::Wait(wait) => now += seconds(wait),
-                News::Over => while leases.poll_over(now).is_some() {},
+                News::Over => {
+                    while leases.poll_over(now).is_some() {}
+                    prop_assert!(leases.poll_timeout().is_none_or(|at| at > now));
+                }
             }
             if let Some(epoch) = leases.forwards_under(now, &room) {
                 prop_assert_eq!(epoch, seen);
