@@ -20,8 +20,8 @@ use wzp_wire::{Epoch, RoomName, signal::RelaySeat};
 use self::api::{Api, Measurement};
 use crate::error::ControlError;
 
-/// What was measured is good for so long.
-const FRESH: Duration = Duration::from_secs(60);
+/// What was measured is good for so long: a join that measures takes longer.
+const FRESH: Duration = Duration::from_secs(600);
 /// Between the first try and the second, when the control plane was not there.
 const AGAIN: Duration = Duration::from_millis(250);
 

@@ -232,7 +232,9 @@ async fn room_that_moved_while_nobody_could_be_told_is_found_again() {
             Event::Moving { epoch: 2, relays } => Some(relays.clone()),
             _ => None,
         };
-        let relays = member.event(PATIENCE, "the new relays", moved).await;
+        let relays = member
+            .event(Duration::from_secs(10), "the new relays", moved)
+            .await;
         assert_eq!(relays, ["relay-c", "relay-d"]);
     }
     hear_each_other(&members).await;

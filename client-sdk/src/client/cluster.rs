@@ -101,25 +101,38 @@ impl Way {
         })
     }
 
-    /// Connects to whatever relay the media thread names, as long as it wants any. While no relay has us in the room, the
-    /// control plane is asked ever less often where the room is: it may have moved meanwhile.
+    /// Does what the media thread wants, as long as it wants anything. The control plane is asked ever less often where
+    /// the room is.
     fn dialer(self, ticket: Kept) -> Dialer {
         let (dialer, mut wanted) = mpsc::unbounded_channel::<Wanted>();
         tokio::spawn(async move {
-            let (mut pause, mut ask_at) = (ASK_FIRST, Instant::now() + ASK_FIRST);
-            while let Some(Wanted { seat, stranded }) = wanted.recv().await {
-                let (way, grant) = (self.clone(), lock(&ticket).grant.clone());
-                tokio::spawn(async move {
-                    let media = way.media.clone();
-                    let outcome = way.connect(seat, grant).await;
-                    tell(&media, outcome).await;
-                });
-                if !stranded {
-                    (pause, ask_at) = (ASK_FIRST, Instant::now() + ASK_FIRST);
-                } else if Instant::now() >= ask_at {
-                    self.ask(&ticket).await;
-                    pause = (pause * 2).min(ASK_LAST);
-                    ask_at = Instant::now() + pause;
+            let (mut pause, mut asked_at) = (ASK_FIRST, None::<Instant>);
+            while let Some(wanted) = wanted.recv().await {
+                let (way, ticket) = (self.clone(), Arc::clone(&ticket));
+                match wanted {
+                    Wanted::Relay(seat) => {
+                        let grant = lock(&ticket).grant.clone();
+                        tokio::spawn(async move {
+                            let media = way.media.clone();
+                            let outcome = way.connect(seat, grant).await;
+                            tell(&media, outcome).await;
+                        });
+                    }
+                    Wanted::Room => {
+                        let since = asked_at.map(|at| at.elapsed());
+                        if since.is_some_and(|since| since < pause) {
+                            continue;
+                        }
+                        // It was all well in between.
+                        let anew = since.is_none_or(|since| since > ASK_LAST + ASK_FIRST);
+                        pause = if anew {
+                            ASK_FIRST
+                        } else {
+                            (pause * 3 / 2).min(ASK_LAST)
+                        };
+                        asked_at = Some(Instant::now());
+                        tokio::spawn(async move { way.ask(&ticket).await });
+                    }
                 }
             }
         });

@@ -13,6 +13,8 @@ use crate::{CertificateHash, trust::Verifier};
 
 /// All relays together have this much time; those that take longer are too far, or not there.
 const BUDGET: Duration = Duration::from_millis(300);
+/// Once so many were measured, the others have as much time again as these took.
+const ENOUGH: usize = 3;
 const MOST: usize = 8;
 const OF_OUR_REGION: usize = 4;
 
@@ -45,7 +47,8 @@ pub(super) fn candidates(mut listed: Vec<Listed>, region: Option<&str>) -> Vec<L
 
 /// What can be measured within the budget, nearest first; nothing where UDP does not get through.
 pub(super) async fn measure(socket: &Socket, candidates: Vec<Listed>) -> Vec<Measurement> {
-    let deadline = Instant::now() + BUDGET;
+    let began = Instant::now();
+    let deadline = began + BUDGET;
     let mut running = JoinSet::new();
     for relay in candidates {
         let endpoint = socket.endpoint().clone();
@@ -57,11 +60,11 @@ pub(super) async fn measure(socket: &Socket, candidates: Vec<Listed>) -> Vec<Mea
                 .map(CertificateHash::from_bytes);
             let config = Verifier::new(Some(hashes.collect())).client_config().ok()?;
             let address = *relay.addresses.first()?;
-            let began = std::time::Instant::now();
+            let dialled = Instant::now();
             let connecting = endpoint.connect_with(config, address, "wzp").ok()?;
             let connection = timeout_at(deadline, connecting).await.ok()?.ok()?;
             // The handshake is one round trip and the work of two; QUIC's own estimate has the round trip alone.
-            let rtt = connection.rtt().min(began.elapsed());
+            let rtt = connection.rtt().min(dialled.elapsed());
             connection.close(0_u32.into(), b"");
             Some(Measurement {
                 relay: relay.id,
@@ -70,9 +73,13 @@ pub(super) async fn measure(socket: &Socket, candidates: Vec<Listed>) -> Vec<Mea
             })
         });
     }
-    let mut measured = Vec::new();
-    while let Some(done) = running.join_next().await {
+    let (mut measured, mut stop) = (Vec::new(), deadline);
+    while let Ok(Some(done)) = timeout_at(stop, running.join_next()).await {
         measured.extend(done.ok().flatten());
+        if measured.len() == ENOUGH {
+            // The others are farther, or not there.
+            stop = stop.min(Instant::now() + began.elapsed());
+        }
     }
     measured.sort_by(|a, b| a.rtt_ms.total_cmp(&b.rtt_ms));
     measured

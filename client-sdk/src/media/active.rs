@@ -17,7 +17,7 @@ use wzp_wire::{
     signal::{Kind, RelaySeat, SignalMessage},
 };
 
-use super::{Link, links::Links};
+use super::{Link, Wanted, links::Links};
 use crate::{
     audio::{FRAME, Read, Sink, Source},
     call::{EndReason, Event, PathStats, Processing, RemoteStats, Stats},
@@ -31,6 +31,8 @@ use crate::{
 const STATS_EVERY: u32 = 20;
 /// A call in a cluster ends when no relay has had us in the room for so long.
 const STRANDED: Duration = Duration::from_secs(30);
+/// Where the room is, is asked so often while no relay answers.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 /// Below what 16 bits can say.
 const SILENCE_DBOV: f32 = -96.0;
 
@@ -48,6 +50,7 @@ pub(crate) struct ActiveCall {
     ticket: Option<Kept>,
     /// The call is over several relays of a cluster, and when one of them last had us in the room.
     cluster: Option<Instant>,
+    ask_at: Instant,
     began: Instant,
     wire_before: (u64, u64),
     ticks: u32,
@@ -78,6 +81,7 @@ impl ActiveCall {
             admission: Some(owner.admission),
             ticket: owner.ticket,
             cluster: None,
+            ask_at: now,
             began: now,
             wire_before: (0, 0),
             ticks: 0,
@@ -110,6 +114,10 @@ impl ActiveCall {
         link: Option<Link>,
         links: &mut Links,
     ) {
+        // The room may be served by others since it was dialled.
+        if !self.core.is_served_by(relay) {
+            return;
+        }
         let old = links.to(relay).map(|old| (old.id, old.path, old.is_silent()));
         match (link, old) {
             // It answers as it did, and nobody needs a second connection.
@@ -132,7 +140,7 @@ impl ActiveCall {
     pub(super) fn dial_again(&self, relay: &RelayId, links: &Links) {
         let seats = self.core.relays();
         if let Some(seat) = seats.into_iter().find(|seat| seat.relay == *relay) {
-            links.dial(seat, links.is_silent());
+            links.want(Wanted::Relay(seat));
         }
     }
 
@@ -236,8 +244,12 @@ impl ActiveCall {
         }
         self.core.handle_tick(now);
         links.ping_paths(now, self);
+        if self.cluster.is_some() && links.is_silent() && now >= self.ask_at {
+            self.ask_at = now + ASK_EVERY;
+            links.want(Wanted::Room);
+        }
         while let Some(seat) = self.core.poll_dial(now) {
-            links.dial(seat, !self.core.is_inside() || links.is_silent());
+            links.want(Wanted::Relay(seat));
         }
         if self.core.poll_timeout().is_some_and(|timeout| timeout <= now) {
             self.core.handle_timeout(now, &mut UnwrapErr(SysRng));

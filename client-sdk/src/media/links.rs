@@ -25,14 +25,15 @@ const MOST_A_TURN: usize = 256;
 /// Longer than it takes to be let in over another connection.
 const RETIREMENT: Duration = Duration::from_secs(15);
 
-/// Connects to relays of a cluster on behalf of the media thread, which is told of the outcome.
+/// Connects to relays of a cluster and asks its control plane on behalf of the media thread, which is told of the outcome.
 pub(crate) type Dialer = UnboundedSender<Wanted>;
 
-/// A relay to connect to.
-pub(crate) struct Wanted {
-    pub(crate) seat: RelaySeat,
-    /// No relay has us in the room now, so nobody tells us where it is.
-    pub(crate) stranded: bool,
+/// What a call needs of those who are not on the media thread.
+pub(crate) enum Wanted {
+    /// A connection to this relay.
+    Relay(RelaySeat),
+    /// Where the room is: no relay answers, so none can tell.
+    Room,
 }
 
 pub(crate) struct Links {
@@ -206,10 +207,10 @@ impl Links {
         self.dialer = dialer;
     }
 
-    /// Asks for a connection to this relay; without anybody to make it, it is never made.
-    pub(super) fn dial(&self, seat: RelaySeat, stranded: bool) {
+    /// Asks for it; without anybody to ask, there will be none.
+    pub(super) fn want(&self, wanted: Wanted) {
         if let Some(dialer) = &self.dialer {
-            let _ = dialer.send(Wanted { seat, stranded });
+            let _ = dialer.send(wanted);
         }
     }
 

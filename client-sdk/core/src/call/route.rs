@@ -135,6 +135,11 @@ impl<C: Codecs + Clone> Call<C> {
         self.seats.iter().cloned().collect()
     }
 
+    /// Whether this relay serves the room, as far as we know.
+    pub fn is_served_by(&self, relay: &RelayId) -> bool {
+        self.seats.contains(relay)
+    }
+
     /// The next relay to connect to.
     pub fn poll_dial(&mut self, now: Instant) -> Option<RelaySeat> {
         self.seats.poll_dial(now)
