@@ -111,8 +111,7 @@ impl Plane {
     async fn keep_time(&self) {
         loop {
             let due = self.look(|inner, _| inner.due());
-            // What is due and cannot be done, because the database is away, is not tried in a loop.
-            let wait = due.map_or(IDLE, |due| due.duration_since(clock::now()).max(BREATH));
+            let wait = due.map_or(IDLE, |due| due.duration_since(clock::now()));
             tokio::select! {
                 () = time::sleep(wait) => {}
                 () = self.rescheduled.notified() => {}
@@ -120,6 +119,8 @@ impl Plane {
             if self.look(|inner, now| inner.due().is_some_and(|due| due <= now)) {
                 self.steps_due.notify_one();
                 self.handle_timeout();
+                // What is due and not done yet, because the database is slow or away, stays due; others get their turn.
+                time::sleep(BREATH).await;
             }
         }
     }

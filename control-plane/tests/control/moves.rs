@@ -76,6 +76,7 @@ async fn a_drained_relay_gives_its_rooms_away_and_is_used_again_after() {
             .problem(),
         "body_invalid"
     );
+    let began = std::time::Instant::now();
     let drained = server.ask("POST", &path("drain"), "").await;
     assert_eq!(drained.status, 202, "{drained:?}");
     let drain = |kind| match kind {
@@ -92,6 +93,7 @@ async fn a_drained_relay_gives_its_rooms_away_and_is_used_again_after() {
         assert!(lease.deadline_ms > 0 && lease.spread_ms > 0 && lease.deadline_ms >= lease.spread_ms);
         assert_ne!(carries(&lease.seats), [relay_of(&plan)]);
     }
+    assert!(began.elapsed().as_secs() < 3, "{:?}", began.elapsed());
     server
         .until("/v1/relays?state=draining", |list| {
             list["relays"].as_array().unwrap().len() == 1
