@@ -3,6 +3,7 @@
 //! This library is the test bed. Whatever it cannot do ends the test, with what it was about to do.
 //!
 //! * [`beside`]: a call that should not notice what a test does.
+//! * [`cluster`]: `wzp-control` and its relays as processes.
 //! * [`control`]: a control plane that puts every room on the same relays.
 //! * [`process`]: our binaries, built once, killed at the end of a test.
 //! * [`relay`]: `wzp-relay` as a process, and its metrics.
@@ -14,6 +15,7 @@
 #![expect(clippy::unwrap_used, reason = "a test bed: what fails here fails the test")]
 
 pub mod beside;
+pub mod cluster;
 pub mod control;
 pub mod ears;
 pub mod link;

@@ -90,6 +90,8 @@ fn build() -> Option<PathBuf> {
             "-p",
             "wzp-relay",
             "-p",
+            "wzp-control",
+            "-p",
             "wzp-client",
             "-p",
             "wzp-bench",

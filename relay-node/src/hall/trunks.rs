@@ -164,7 +164,7 @@ impl State {
     fn trunk_members(&self, room: &RoomName, trunk: &Port) -> Vec<Entry> {
         let others = self.rooms.members(room).filter(|(_, member)| match &member.via {
             Via::Trunk { port, .. } => port.peer != trunk.peer,
-            Via::Direct(_) => true,
+            Via::Direct(_) | Via::Peers => true,
         });
         let known = others.filter_map(|(sender, member)| {
             Some(Entry {

@@ -339,8 +339,9 @@ impl<C: Codecs + Clone> Call<C> {
         if order.room != self.config.room || order.epoch < self.epoch || self.seats.is_empty() {
             return None;
         }
-        // Every relay of the set says so.
-        if order.epoch > self.epoch {
+        // Every relay of the set says so. One that stops while no control plane answers has no newer epoch to show.
+        let leaves = order.deadline_ms > 0 && !self.seats.are(&order.seats);
+        if order.epoch > self.epoch || leaves {
             let spread = Duration::from_millis(order.spread_ms.into());
             self.serve(now, order.epoch, order.seats, spread);
         }

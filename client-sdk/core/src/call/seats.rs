@@ -143,6 +143,11 @@ impl Seats {
         self.moving = false;
     }
 
+    /// Whether these are the relays of the set.
+    pub(super) fn are(&self, seats: &[RelaySeat]) -> bool {
+        self.wanted.len() == seats.len() && seats.iter().all(|seat| self.contains(&seat.relay))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.wanted.is_empty()
     }

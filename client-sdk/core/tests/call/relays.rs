@@ -201,6 +201,22 @@ fn drained_relay_is_left_without_a_gap_and_without_a_member_lost() {
 }
 
 #[test]
+fn relay_that_stops_while_no_control_plane_answers_is_left_under_the_same_epoch() {
+    let mut cluster = talking(3);
+    let ordered = cluster.now;
+    let epoch = cluster.people[0].call.epoch();
+    cluster.order_move(0, epoch.0, vec![seat(1, true), seat(2, false)], 1_000);
+    cluster.run(12.0);
+    for me in 0..3 {
+        let person = &cluster.people[me];
+        assert_eq!((person.carries(), person.call.epoch()), (Some(1), epoch));
+        assert!(person.gap(ordered) <= ms(60), "{:?}", person.gap(ordered));
+        assert!(person.path(0).is_none());
+    }
+    assert_eq!([cluster.inside(0), cluster.inside(1)], [vec![], vec![0, 1, 2]]);
+}
+
+#[test]
 fn move_to_relays_never_seen_is_made_before_the_old_ones_are_left() {
     let mut cluster = talking(4);
     let ordered = cluster.now;
