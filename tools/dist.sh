@@ -2,7 +2,7 @@
 # Stripped release binaries with checksums in target/dist/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PROGRAMS=(wzp-relay wzp-client wzp-bench)
+PROGRAMS=(wzp-relay wzp-control wzp-client wzp-bench)
 dist=target/dist
 rm -rf "$dist"
 mkdir -p "$dist"
